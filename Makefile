@@ -1,0 +1,34 @@
+# Every target makes .venv first if it is not there. `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check serve bench clean
+.DEFAULT_GOAL := demo
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $(READY)
+
+demo: $(READY)  ## a joint search on real data, with a live front and a report
+	$(BIN)/nas search examples/digits.yaml --test front --report report.html
+
+test: $(READY)  ## every test; PostgreSQL too where NAS_TEST_POSTGRES_URL names a database
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style, types and the order of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+serve: $(READY)  ## the HTTP API and a runner on this machine, http://127.0.0.1:8000
+	$(BIN)/nas serve
+
+bench: $(READY)  ## speed beside its peers, printed as a table
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,131 @@
+"""Reading a document from a request: JSON or YAML, of bounded size and depth, of values that JSON holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NoReturn, TypeAlias
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from api.problems import Refused
+from search_spaces import SpecError
+from search_spaces.faults import show
+from search_spaces.load import parse_text
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63
+JSON_TYPES = ("application/json",)
+YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
+UNSAID_TYPES = ("", "application/x-www-form-urlencoded")
+"""No type, and the type that ``curl --data-binary @file`` gives to any file: JSON or YAML, as it begins."""
+
+
+async def body(request: Request) -> bytes:
+    """The bytes of the request; reading stops where there are too many."""
+    found = bytearray()
+    try:
+        async for chunk in request.stream():
+            found += chunk
+            if len(found) > MAX_BYTES:
+                raise Refused(413, f"the body is larger than {MAX_BYTES} bytes, which is the limit")
+    except ClientDisconnect:
+        raise Refused(400, "the body ended early") from None
+    return bytes(found)
+
+
+def document(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str, Any]:
+    """The document in the body.
+
+    Raises:
+        Refused: 415 for another content type, 400 for what cannot be parsed.
+        SpecError: for what is not a mapping, or holds values that are not text, finite numbers, or booleans.
+    """
+    name, parse = _format(request, raw)
+    try:
+        found = parse(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except Exception as error:  # PyYAML lets through whatever its readers of numbers and dates raise
+        raise Refused(400, f"the body is not valid {name}: {' '.join(str(error).split())}") from None
+    if not isinstance(found, Mapping):
+        raise SpecError.at("", f"{show(found)} is not a document; a mapping is needed")
+    _examine(found)
+    return found
+
+
+Document: TypeAlias = Annotated[Mapping[str, Any], Depends(document)]
+
+
+def _format(request: Request, raw: bytes) -> tuple[str, Callable[[str], Any]]:
+    """The name of the format, and its parser."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    unsaid = kind in UNSAID_TYPES and "origin" not in request.headers  # a browser has to say what it sends
+    if kind in JSON_TYPES or (unsaid and raw.lstrip().startswith(b"{")):
+        return "JSON", _parse_json
+    if kind in YAML_TYPES or unsaid:
+        return "YAML", parse_text
+    allowed = ", ".join((*JSON_TYPES, *YAML_TYPES))
+    raise Refused(415, f"content type {show(kind)} is not allowed; allowed: {allowed}")
+
+
+def _parse_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_mapping, parse_constant=_not_json)
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"key {show(twice)} stands twice")
+    return found
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _examine(document: Mapping[Any, Any]) -> None:
+    """Refuse nesting without end, and values that cannot be kept as JSON in a database."""
+    pending: list[tuple[tuple[object, ...], object]] = [((), document)]
+    while pending:
+        path, value = pending.pop()
+        if len(path) > MAX_DEPTH:
+            raise _too_deep()
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                if not isinstance(key, str) or not _is_text(key):
+                    raise SpecError.at(_dotted(path), f"key {show(key)} is not allowed; keys are text")
+                pending.append(((*path, key), inner))
+        elif isinstance(value, list):
+            pending += [((*path, i), inner) for i, inner in enumerate(value)]
+        elif not _is_scalar(value):
+            allowed = "text, booleans, finite numbers and integers of 64 bits"
+            raise SpecError.at(_dotted(path), f"{show(value)} is not allowed; allowed: {allowed}")
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, str):
+        return _is_text(value)
+    if isinstance(value, int):
+        return -MAX_INTEGER <= value < MAX_INTEGER
+    return value is None or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_text(value: str) -> bool:
+    """Whether the text has neither NUL, which PostgreSQL cannot keep, nor half a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _dotted(path: tuple[object, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _too_deep() -> Refused:
+    return Refused(400, f"the document is nested more than {MAX_DEPTH} levels deep, which is the limit")

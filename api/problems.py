@@ -1,0 +1,113 @@
+"""Everything that goes wrong, as RFC 9457 `application/problem+json` with a canonical (gRPC) `code`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from starlette.exceptions import HTTPException
+
+from nas.job import WrongState
+from search_spaces import Fault, SpecError
+from search_spaces.faults import show
+
+CODES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    409: "FAILED_PRECONDITION",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    422: "INVALID_ARGUMENT",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+}
+RETRY_AFTER = 2
+"""Seconds after which a client may try again when the database was away."""
+
+
+class Refused(Exception):
+    """A request that is answered with a problem."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+def problem(
+    status: int, detail: str, *, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response that tells what is wrong."""
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": CODES.get(status, "UNKNOWN"),
+        "detail": detail,
+    }
+    if faults:
+        content["faults"] = [{"path": f.path, "message": f.message} for f in faults]
+    return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+def unavailable() -> JSONResponse:
+    """The answer while the database is away."""
+    headers = {"Retry-After": str(RETRY_AFTER)}
+    return problem(503, "the database does not answer; try again", headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Have every exception that a route can raise answered with a problem."""
+
+    @app.exception_handler(Refused)
+    def refused(request: Request, error: Refused) -> JSONResponse:
+        return problem(error.status, error.detail)
+
+    @app.exception_handler(SpecError)
+    def spec_error(request: Request, error: SpecError) -> JSONResponse:
+        return _faulty("document", error.faults)
+
+    @app.exception_handler(WrongState)
+    def wrong_state(request: Request, error: WrongState) -> JSONResponse:
+        return problem(409, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        if any(e["loc"][0] == "path" for e in error.errors()):  # no such id or number can exist
+            return problem(404, f"{show(request.url.path)} does not exist")
+        return _faulty("query", [_fault(e) for e in error.errors()])
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> JSONResponse:
+        detail = f"{request.method} {show(request.url.path)}: {error.detail}"
+        return problem(error.status_code, detail, headers=error.headers)
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(TimeoutError)
+    def database_away(request: Request, error: Exception) -> JSONResponse:
+        return unavailable()
+
+    @app.exception_handler(Exception)
+    def bug(request: Request, error: Exception) -> JSONResponse:
+        # Starlette raises the exception again once this is sent, so that the server logs it with its stack.
+        return problem(500, "an error of the service itself; its log has the details")
+
+
+def _faulty(what: str, faults: Sequence[Fault]) -> JSONResponse:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return problem(422, f"the {what} has {count}; the first: {faults[0]}", faults=faults)
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
+    """A finding of pydantic's about a query parameter; the path leaves out the word `query`."""
+    path = ".".join(map(str, error["loc"][1:]))
+    if error["type"] == "value_error":
+        return Fault(path, str(error["ctx"]["error"]))
+    message = str(error["msg"])
+    return Fault(path, f"{show(error['input'])} is not allowed: {message[0].lower()}{message[1:]}")

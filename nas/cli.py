@@ -1,0 +1,34 @@
+"""The `nas` command. Exit codes: 0 done, 1 failed, 2 bad input, 3 no such job or wrong state, 130 interrupted."""
+
+from __future__ import annotations
+
+import typer
+
+from nas.commands import jobs, search, service, spaces
+
+app = typer.Typer(
+    name="nas",
+    help="Neural architecture search: one document, on this machine or as a service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    search.search,
+    jobs.pareto,
+    jobs.trials,
+    jobs.jobs,
+    jobs.cancel,
+    jobs.pause,
+    jobs.resume,
+    service.serve,
+    service.runner,
+):
+    app.command()(command)
+app.add_typer(spaces.app, name="space")
+app.add_typer(service.db, name="db")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,107 @@
+"""`nas search`: a search on this machine, kept in the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nas.commands.show import BAD_INPUT, INTERRUPTED, fail, faults_told, print_json, say, table, trial_rows
+
+if TYPE_CHECKING:
+    from nas.local import LocalStore
+    from nas.result import SearchResult
+    from nas.runner import Study
+
+Executor = Literal["ray", "inline"]
+Tested = Literal["best", "front", "none"]
+
+
+def search(
+    spec: Annotated[Path | None, typer.Argument(help="the document, YAML or JSON", show_default=False)] = None,
+    executor: Annotated[Executor, typer.Option(help="where evaluations run")] = "ray",
+    trials: Annotated[int | None, typer.Option(help="max_trial_count, instead of the document's")] = None,
+    parallel: Annotated[int | None, typer.Option(help="parallel_trial_count, likewise")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed, likewise")] = None,
+    test: Annotated[Tested, typer.Option(help="networks to measure on test data at the end")] = "best",
+    report: Annotated[Path | None, typer.Option(help="write an HTML report here")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="JOB", help="go on with a job, instead of SPEC")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the front as JSON")] = False,
+) -> None:
+    """Search on this machine; the job is kept in the database (NAS_DATABASE_URL)."""
+    if (spec is None) == (resume is None):
+        fail("give either a document or --resume JOB", BAD_INPUT)
+    with faults_told():
+        from nas.executors import session
+        from nas.local import read_study, study_of, submit
+        from nas.settings import Settings
+        from nas.storage import open_store
+
+        url = Settings().database_url
+        if resume is None:
+            study = read_study(spec or "", max_trial_count=trials, parallel_trial_count=parallel, seed=seed)
+            store = open_store(url)
+            job_id = submit(store, study)
+        else:
+            store, job_id = open_store(url), resume
+            study = study_of(store.job(job_id).spec)
+        with session(executor, study.spec.budget.parallel_trial_count):
+            result = _driven(store, study, job_id, executor)
+            result = _tested(result, test, executor)
+    _show(result, json)
+    if report is not None:
+        say(f"report: {result.report(report)}")
+
+
+def _driven(store: LocalStore, study: Study, job_id: str, executor: Executor) -> SearchResult:
+    """Search to the end. Leaves the command where the search was interrupted or failed."""
+    from nas.job import JobState
+    from nas.local import drive
+    from nas.result import SearchFailed
+
+    say(f"job {job_id}: {study.spec.name}, {study.space.size:.3g} points, {study.spec.budget.max_trial_count} trials")
+    try:
+        result = drive(store, study, job_id, executor, progress=True)
+    except SearchFailed as error:
+        fail(str(error))
+    if result.state is JobState.PAUSED:
+        say(f"interrupted; {len(result.all_trials)} trials are kept. To go on: nas search --resume {job_id}")
+        raise typer.Exit(INTERRUPTED)
+    return result
+
+
+def _tested(result: SearchResult, which: Tested, executor: Executor) -> SearchResult:
+    """The result with test metrics of the networks asked for, where the evaluator has a test split."""
+    from nas.held_out import can_test
+    from nas.summary import highlights
+
+    if which == "none" or not can_test(result.study.evaluator) or not result.front.trials:
+        return result
+    named = [h.trial.number for h in highlights(result.all_trials, result.study.space)]
+    numbers = named[:1] if which == "best" else [*(t.number for t in result.front.trials), *named]
+    numbers = list(dict.fromkeys(numbers or [result.front.trials[0].number]))
+    say(f"training {len(numbers)} chosen network{'s'[: len(numbers) > 1]} again, to measure on test data")
+    return result.test(numbers, executor)
+
+
+def _show(result: SearchResult, json: bool) -> None:
+    """The front: a table and what stands out, or JSON."""
+    from nas.summary import highlights
+    from nas.wire import front_dict
+
+    if json:
+        tests = {str(n): dict(m) for n, m in result.tested.items()}
+        print_json({"job": result.job.id, "state": result.state.value, **front_dict(result.front), "tested": tests})
+        return
+    spec = result.job.spec
+    if not result.front.trials:
+        say(f"no feasible trial was measured ({len(result.all_trials)} trials); see: nas trials {result.job.id}")
+        return
+    columns, rows = trial_rows(result.front.trials, spec.problem.metrics, result.tested)
+    table(columns, rows, title=f"Pareto front of job {result.job.id} ({', '.join(map(str, spec.objectives))})")
+    for found in highlights(result.all_trials, result.study.space):
+        values = {**found.trial.metrics, **result.tested.get(found.trial.number, {})}
+        shown = [m for m in dict.fromkeys([*spec.problem.metrics, "test_accuracy"]) if m in values]
+        told = ", ".join(f"{m} {values[m]:.6g}" for m in shown)
+        typer.echo(f"{found.title}: trial {found.trial.number}, {told}{'; ' if found.note else ''}{found.note}")

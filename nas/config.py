@@ -1,0 +1,48 @@
+"""The base of every searcher's and evaluator's settings: frozen, strict, told apart by `kind`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from nas.objectives import Problem
+from search_spaces import Fault, Space
+
+if TYPE_CHECKING:
+    from nas.contracts import Evaluator, Searcher
+
+
+class Config(BaseModel):
+    """Settings that a document gives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearcherSettings(Config, ABC):
+    """Settings of one kind of searcher."""
+
+    @abstractmethod
+    def build(self, space: Space, problem: Problem, seed: int) -> Searcher:
+        """A fresh searcher that has been told nothing."""
+
+
+class EvaluatorSettings(Config, ABC):
+    """Settings of one kind of evaluator."""
+
+    @abstractmethod
+    def bind(self, space: Space, seed: int) -> Evaluator:
+        """The evaluator for architectures of `space`; pickles, and loads what it needs in the worker."""
+
+    @abstractmethod
+    def metrics(self) -> frozenset[str] | None:
+        """The metrics it gives, or None where only running it can tell."""
+
+    def faults(self, space: Space) -> list[Fault]:
+        """What is wrong with these settings for this space, with paths from the settings' own keys."""
+        return []
+
+    def remote_faults(self) -> list[Fault]:
+        """What a client over HTTP may not ask for: paths, imports, code."""
+        return []

@@ -1,0 +1,177 @@
+"""Train each network on a data set by its recipe, quantize it by its policy, and measure it on unseen examples.
+
+Searches see the validation part only. The test part is for `TrainingEvaluator.test`, once a search is over.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from nas.config import EvaluatorSettings
+from nas.evaluators import datasets
+from nas.evaluators.infeasible import Infeasible
+from nas.trial import Proposal
+from search_spaces import Fault, SpecError
+from search_spaces.cell import CellSpace
+from search_spaces.declared import DeclaredSpace
+from search_spaces.faults import show
+from search_spaces.space import Space
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas.contracts import Report
+
+DEFAULT_EPOCHS = 10
+CALIBRATION = 512
+"""Training examples that calibrate activations."""
+
+
+class TrainingConfig(EvaluatorSettings):
+    """Train on a data set, measure on its validation part."""
+
+    kind: Literal["training"] = "training"
+    dataset: str = Field(default="digits", description="a name in the data registry or, locally, a path")
+    epochs: int | None = Field(default=None, ge=1, description="where the recipe gives none; 10 by default")
+    train_limit: int | None = Field(default=None, ge=1, description="training examples, at most")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a GPU where the worker has one"
+    )
+
+    def bind(self, space: Space, seed: int) -> TrainingEvaluator:
+        """The evaluator; where the data set is gets settled here, its reading is left to the worker.
+
+        Raises:
+            SpecError: for a space or data set that `faults` complains about.
+        """
+        if not isinstance(space, DeclaredSpace):
+            raise SpecError(self.faults(space))
+        return TrainingEvaluator(space, self, seed, self._source())
+
+    def metrics(self) -> frozenset[str]:
+        """What every evaluation gives."""
+        return frozenset({"accuracy", "loss", "train_seconds"})
+
+    def faults(self, space: Space) -> list[Fault]:
+        """Whether networks of this space can be built and trained on this data set. Loads no torch."""
+        if not isinstance(space, DeclaredSpace) or isinstance(space, CellSpace):
+            what = "the cell family" if isinstance(space, CellSpace) else "a space that is no document"
+            return [Fault("kind", f"'training' cannot build {what}; allowed for it: cost, tabular, callable")]
+        try:
+            found = datasets.describe(self._source())
+        except SpecError as error:
+            return list(error.under("dataset").faults)
+        faults, document = [], space.document
+        if (found.shape, found.classes) != (document.input, document.classes):
+            has = f"examples of shape {list(found.shape)} and {found.classes} classes"
+            wants = f"input {list(document.input)} and {document.classes} classes"
+            faults.append(Fault("dataset", f"{show(self.dataset)} has {has}; the space has {wants}"))
+        if self.epochs is not None and document.recipe.epochs is not None:
+            faults.append(
+                Fault(
+                    "epochs", f"{self.epochs} is given, and recipe.epochs in the space too; give one of them"
+                )
+            )
+        if self.train_limit is not None and self.train_limit < found.classes:
+            faults.append(
+                Fault(
+                    "train_limit",
+                    f"{self.train_limit} is less than one example for each of {found.classes} classes",
+                )
+            )
+        if 1 in document.recipe.batch_size.values:
+            faults.append(
+                Fault("kind", "'training' needs recipe.batch_size >= 2: batch norm averages over a batch")
+            )
+        return faults
+
+    def remote_faults(self) -> list[Fault]:
+        """A client's path is never opened."""
+        if datasets.is_name(self.dataset):
+            return []
+        message = f"{show(self.dataset)}: only names in the data registry are allowed over HTTP"
+        return [Fault("dataset", f"{message}; there are: {', '.join(datasets.names())}")]
+
+    def _source(self) -> str:
+        return datasets.locate(self.dataset)
+
+
+@dataclass(frozen=True)
+class TrainingEvaluator:
+    """Trains from scratch, the same way for the same architecture and seed, whichever trial it is."""
+
+    space: DeclaredSpace
+    config: TrainingConfig
+    seed: int
+    source: str
+    """As `datasets.locate` gives it."""
+
+    def evaluate(self, proposal: Proposal, report: Report) -> Mapping[str, float]:
+        """`accuracy` (0..1) and `loss` on the validation part with the policy applied, and `train_seconds`.
+
+        Reports the training loss after each epoch. A fidelity below 1 trains for that part of the epochs, with
+        the whole schedule; nothing is resumed.
+
+        Raises:
+            Infeasible: when training diverges or the network does not fit into the device's memory.
+        """
+        accuracy, loss, seconds = self._run(proposal, report, "validation")
+        return {"accuracy": accuracy, "loss": loss, "train_seconds": seconds}
+
+    def test(self, proposal: Proposal) -> Mapping[str, float]:
+        """`test_accuracy` and `test_loss`: the very training of `evaluate`, measured on the test part."""
+        accuracy, loss, _ = self._run(proposal, lambda step, metrics: None, "test")
+        return {"test_accuracy": accuracy, "test_loss": loss}
+
+    def _run(
+        self, proposal: Proposal, report: Report, part: Literal["validation", "test"]
+    ) -> tuple[float, float, float]:
+        """Accuracy, loss and seconds of training."""
+        import torch
+
+        from nas.evaluators.fitting import fit, measure, one_thread
+        from nas.evaluators.quantize import quantized
+
+        arch, splits = proposal.architecture, datasets.load(self.source)
+        rng = np.random.default_rng([self.seed, int(arch.key, 16)])
+        device = self._device()
+        train, unseen = splits.train[: self.config.train_limit], getattr(splits, part)
+        x, y = (torch.from_numpy(a).to(device) for a in (train.x, train.y))
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**63)))
+            started = time.perf_counter()
+            try:
+                model = self.space.build(arch).to(device, memory_format=_layout(device))
+                fit(model, x, y, self.space.recipe(arch), self._epochs(proposal), rng, report)
+                seconds = time.perf_counter() - started
+                model = quantized(model, self.space.policy(arch), [x[:CALIBRATION]])
+                inputs, labels = (torch.from_numpy(a).to(device) for a in (unseen.x, unseen.y))
+                accuracy, loss = measure(model, inputs, labels)
+            except torch.OutOfMemoryError:
+                raise Infeasible(f"does not fit into the memory of {device}") from None
+        return accuracy, loss, seconds
+
+    def _epochs(self, proposal: Proposal) -> int:
+        given = self.space.recipe(proposal.architecture).epochs or self.config.epochs or DEFAULT_EPOCHS
+        return max(1, math.ceil(given * (proposal.fidelity or 1.0)))
+
+    def _device(self) -> str:
+        import torch
+
+        if self.config.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.config.device
+
+
+def _layout(device: str) -> torch.memory_format:
+    """Channels last on a CPU: small depthwise networks train in two thirds of the time."""
+    import torch
+
+    return torch.channels_last if device == "cpu" else torch.contiguous_format

@@ -1,0 +1,108 @@
+"""One evaluation, wherever it runs: from a proposal to an outcome. Whatever a candidate does becomes data."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from nas.contracts import Evaluator
+from nas.evaluators.infeasible import Infeasible
+from nas.trial import Broken, BrokenKind, Measured, Outcome, Proposal
+from search_spaces import BuildError, Space
+
+GRACE = 10.0
+"""Seconds after its time that an evaluation which does not stop by itself is killed with its process."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to evaluate proposals of one job."""
+
+    evaluator: Evaluator
+    space: Space
+    seconds: float | None = None
+    """Time an evaluation may take."""
+
+
+class TimeUp(BaseException):
+    """The evaluation's time is up. No `Exception`: a candidate's own handlers must not swallow it."""
+
+
+def attempt(task: Task, proposal: Proposal) -> Outcome:
+    """Evaluate; metrics that the space knows from formulas are added to those measured."""
+    try:
+        with _deadline(task.seconds) as check:
+
+            def report(step: int, metrics: Mapping[str, float]) -> None:
+                check()
+
+            measured = dict(task.evaluator.evaluate(proposal, report))
+        metrics = {**task.space.cost(proposal.architecture), **measured}
+    except (Infeasible, BuildError) as error:
+        return Broken(BrokenKind.INFEASIBLE, _one_line(str(error) or type(error).__name__))
+    except TimeUp:
+        return Broken(BrokenKind.INFEASIBLE, f"took longer than {task.seconds:g} s")
+    except MemoryError as error:
+        return Broken(BrokenKind.INFEASIBLE, _one_line(f"ran out of memory: {error}"))
+    except Exception as error:  # a failure in a candidate is data
+        return Broken(BrokenKind.FAILED, _one_line(f"{type(error).__name__}: {error}"))
+    wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+    if wrong:
+        return Broken(BrokenKind.INFEASIBLE, "; ".join(wrong))
+    return Measured(metrics)
+
+
+@contextmanager
+def _deadline(seconds: float | None) -> Iterator[_Check]:
+    """Raise `TimeUp` in the body once the time is up: at a report, and in the main thread wherever it is."""
+    check = _Check(math.inf if seconds is None else time.monotonic() + seconds)
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeUp
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield check
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@dataclass(frozen=True)
+class _Check:
+    end: float
+
+    def __call__(self) -> None:
+        if time.monotonic() > self.end:
+            raise TimeUp
+
+
+@contextmanager
+def killed_after(seconds: float | None) -> Iterator[None]:
+    """End this process if the body takes longer than `seconds` and a grace: for code that nothing interrupts."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds + GRACE, os._exit, args=(70,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else text[:497] + "..."

@@ -1,0 +1,106 @@
+"""Evaluations on Ray: one task a trial. Ray Core only; a Ray Tune trial costs a thousand times more."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+from nas.executors.attempt import Task, attempt, killed_after
+from nas.trial import Broken, BrokenKind, Outcome, Proposal, Trial
+
+
+class RayExecutor:
+    """Tasks on the cluster that `connected` reached, each with one CPU and its share of the GPUs."""
+
+    def __init__(self, task: Task, parallel: int) -> None:
+        gpus = float(ray.cluster_resources().get("GPU", 0))
+        self._task = ray.put(task)
+        self._seconds = task.seconds
+        self._remote = _evaluate.options(num_cpus=1, num_gpus=_share(gpus, parallel))
+        self._running: dict[Any, tuple[int, float]] = {}  # reference -> (trial number, submitted at)
+
+    @property
+    def in_flight(self) -> int:
+        """Trials submitted whose outcome was not given yet."""
+        return len(self._running)
+
+    def submit(self, trial: Trial) -> None:
+        """Send the trial to a worker."""
+        reference = self._remote.remote(self._task, trial.proposal)
+        self._running[reference] = (trial.number, time.monotonic())
+
+    def outcomes(self, timeout: float) -> Iterator[tuple[int, Outcome]]:
+        """Outcomes of all tasks that are done, after at most `timeout` seconds of waiting for the first."""
+        if not self._running:
+            return
+        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        for reference in ready:
+            number, submitted = self._running.pop(reference)
+            yield number, self._outcome(reference, time.monotonic() - submitted)
+
+    def cancel(self, numbers: Iterable[int] | None = None) -> None:
+        """Kill the workers of these trials (None: all)."""
+        gone = None if numbers is None else set(numbers)
+        for reference, (number, _) in list(self._running.items()):
+            if gone is None or number in gone:
+                del self._running[reference]
+                ray.cancel(reference, force=True)
+
+    def _outcome(self, reference: Any, seconds: float) -> Outcome:
+        try:
+            outcome: Outcome = ray.get(reference)
+        except TaskCancelledError as error:
+            return Broken(BrokenKind.LOST, f"the task was cancelled: {_first_line(error)}")
+        except RayTaskError as error:
+            return Broken(BrokenKind.FAILED, f"the task failed: {_first_line(error.cause or error)}")
+        except RayError as error:
+            if self._seconds is not None and seconds > self._seconds:
+                return Broken(BrokenKind.INFEASIBLE, f"took longer than {self._seconds:g} s and was killed")
+            return Broken(BrokenKind.LOST, f"the worker died: {_first_line(error)}")
+        return outcome
+
+
+@contextmanager
+def connected(parallel: int) -> Iterator[None]:
+    """A Ray cluster for the body: the one at `RAY_ADDRESS`, else one on this machine with `parallel` CPUs.
+
+    A cluster that this process is connected to already is used as it is, and left so.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not os.environ.get("RAY_ADDRESS"):
+        settings |= {
+            "num_cpus": max(parallel, 1),
+            "include_dashboard": False,
+            "object_store_memory": 256 * 1024**2,  # results are a few numbers
+        }
+    ray.init(**settings)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@ray.remote(max_retries=0)  # the loop decides about another attempt, and counts it
+def _evaluate(task: Task, proposal: Proposal) -> Outcome:
+    with killed_after(task.seconds):
+        return attempt(task, proposal)
+
+
+def _share(gpus: float, parallel: int) -> float:
+    return min(1.0, int(100 * gpus / max(parallel, 1)) / 100)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -1,0 +1,180 @@
+"""A job: the document that a user wrote, parsed once, and the state of its search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nas.evaluators import EvaluatorConfig
+from nas.evaluators.training import TrainingConfig
+from nas.objectives import Constraint, Objective, Problem
+from nas.searchers import SearcherConfig
+from nas.searchers.predictor_guided import PredictorGuidedConfig
+from nas.trial import TrialState
+from search_spaces import SpecError, presets
+from search_spaces.faults import did_you_mean, show, spec_error
+from search_spaces.load import SpaceDocument, preset
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "QUEUED"
+    """Waits for a runner."""
+    RUNNING = "RUNNING"
+    """A runner holds its lease."""
+    PAUSING = "PAUSING"
+    """Asked to pause; the runner has not let go yet."""
+    PAUSED = "PAUSED"
+    """Waits to be resumed; nothing measured is lost."""
+    CANCELLING = "CANCELLING"
+    """Asked to end; the runner has not let go yet."""
+    CANCELLED = "CANCELLED"
+    """Ended on request."""
+    SUCCEEDED = "SUCCEEDED"
+    """The budget is spent, or the space exhausted."""
+    FAILED = "FAILED"
+    """Ended for a reason that `error` tells."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED)
+
+    @property
+    def held(self) -> bool:
+        """Whether a runner holds (or held, and died with) the lease."""
+        return self in (JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
+
+
+class WrongState(Exception):
+    """A request that the job's state does not allow."""
+
+
+REQUESTS: Mapping[str, Mapping[JobState, JobState]] = {
+    "cancel": {
+        JobState.QUEUED: JobState.CANCELLED,
+        JobState.PAUSED: JobState.CANCELLED,
+        JobState.RUNNING: JobState.CANCELLING,
+        JobState.PAUSING: JobState.CANCELLING,
+        JobState.CANCELLING: JobState.CANCELLING,
+        JobState.CANCELLED: JobState.CANCELLED,
+    },
+    "pause": {
+        JobState.QUEUED: JobState.PAUSED,
+        JobState.RUNNING: JobState.PAUSING,
+        JobState.PAUSING: JobState.PAUSING,
+        JobState.PAUSED: JobState.PAUSED,
+    },
+    "resume": {JobState.PAUSED: JobState.QUEUED, JobState.QUEUED: JobState.QUEUED},
+}
+"""What a request makes of each state; a state that is not listed refuses it."""
+
+
+def requested(state: JobState, request: str) -> JobState:
+    """The state after a request. Raises `WrongState`, saying which states allow it."""
+    table = REQUESTS[request]
+    if state not in table:
+        raise WrongState(f"a job that is {state} cannot {request}; allowed: {', '.join(table)}")
+    return table[state]
+
+
+class Budget(BaseModel):
+    """How much may be spent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_trial_count: int = Field(default=100, ge=1, le=10_000_000)
+    parallel_trial_count: int = Field(default=1, ge=1, le=10_000)
+    max_failed_trial_count: int = Field(default=10, ge=1, description="FAILED trials at which the job fails")
+    max_duration: float | None = Field(default=None, gt=0, description="seconds of search")
+    max_trial_duration: float | None = Field(default=None, gt=0, description="seconds an evaluation may take")
+
+
+class JobSpec(BaseModel):
+    """What to search, what is wanted, what is not allowed, how to look and how to measure."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="search", min_length=1, max_length=200)
+    space: SpaceDocument
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=8)]
+    constraints: tuple[Constraint, ...] = ()
+    searcher: SearcherConfig = PredictorGuidedConfig()
+    evaluator: EvaluatorConfig = TrainingConfig()
+    budget: Budget = Budget()
+    initial: tuple[Mapping[str, str | bool | int | float], ...] = Field(
+        default=(),
+        description="trials to begin with: values by choice name (* stands for anything); the rest is drawn",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> JobSpec:
+        """Read a document.
+
+        Raises:
+            SpecError: with everything whose form is wrong. What the parts mean together (`nas.check`) is not
+                looked at here.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise spec_error(error, cls, document) from None
+
+    @property
+    def problem(self) -> Problem:
+        """Objectives and constraints together."""
+        return Problem(self.objectives, self.constraints)
+
+    def dump(self) -> dict[str, Any]:
+        """The whole document as JSON values, defaults filled in; `parse` reads it back."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _preset(cls, raw: Any) -> Any:
+        if not isinstance(raw, str):
+            return raw
+        names = presets()
+        if raw not in names:
+            raise ValueError(f"{show(raw)} is not a preset; allowed: {', '.join(names)}{did_you_mean(raw, names)}")
+        return preset(raw)
+
+    @field_validator("searcher", "evaluator", mode="before")
+    @classmethod
+    def _name_alone(cls, raw: Any) -> Any:
+        return {"kind": raw} if isinstance(raw, str) else raw
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        metrics = [o.metric for o in objectives]
+        for metric in metrics:
+            if metrics.count(metric) > 1:
+                raise ValueError(f"{metric} stands twice; allowed: each metric once")
+        return objectives
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search: its document and where it stands."""
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    reason: str | None = None
+    """Why it ended, or waits, where that needs saying."""
+    created_at: float = 0.0
+    """Unix time, seconds."""
+    started_at: float | None = None
+    finished_at: float | None = None
+    counts: Mapping[TrialState, int] = field(default_factory=dict)
+    """Trials by state; states without trials may be missing."""
+
+
+__all__ = ["Budget", "Job", "JobSpec", "JobState", "SpecError", "WrongState", "requested"]

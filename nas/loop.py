@@ -1,0 +1,145 @@
+"""The search loop: ask, open, evaluate, close, tell, until the budget is spent. Decides nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nas import initial
+from nas.contracts import Executor, Lease, Searcher
+from nas.job import Job, JobSpec, JobState
+from nas.trial import Proposal, Trial, TrialState
+from search_spaces import Space
+
+WAIT = 0.5
+"""Seconds to wait for an outcome before looking at the job again."""
+
+Observe: TypeAlias = Callable[[Sequence[Trial]], None]
+"""Told of every trial that was opened or closed, to show progress."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The state to leave the job in, and why."""
+
+    state: JobState
+    reason: str | None = None
+
+
+def search(
+    lease: Lease,
+    current: Callable[[], Job],
+    space: Space,
+    searcher: Searcher,
+    executor: Executor,
+    observe: Observe,
+) -> Ending:
+    """Drive one job from where it stands to its end, a pause or a cancellation.
+
+    Args:
+        lease: the right to write the job's trials.
+        current: gives the job as last seen, and raises `LeaseLost`; costs nothing.
+        space: the job's space.
+        searcher: told nothing yet.
+        executor: with nothing in flight.
+        observe: told of progress.
+
+    Raises:
+        LeaseLost: the job has gone to another runner; nothing more may be written.
+    """
+    run = _Run(current().spec, space, searcher)
+    known = lease.trials()
+    run.told(known)
+    observe(known)
+    while True:
+        job = current()
+        if job.state is not JobState.RUNNING:
+            executor.cancel()
+            return _as_requested(job)
+        ending = run.ending(job)
+        if ending is not None:
+            executor.cancel()
+            return ending
+        while room := run.room(executor.in_flight):
+            work = run.next(room)
+            if not work:
+                break
+            opened = lease.open(work)
+            run.told(opened)
+            observe(opened)
+            for trial in opened:
+                executor.submit(trial)
+        if not executor.in_flight:
+            return run.finished()
+        outcomes = list(executor.outcomes(WAIT))
+        if outcomes:
+            closed = lease.close(outcomes)
+            run.told(closed)
+            observe(closed)
+
+
+class _Run:
+    """What the loop knows of the job: how much is spent, and which trials wait to be started again."""
+
+    def __init__(self, spec: JobSpec, space: Space, searcher: Searcher) -> None:
+        self._spec, self._space, self._searcher = spec, space, searcher
+        self._pending: dict[int, Trial] = {}
+        self._count = 0
+        self._failed = 0
+        self._last_failure = ""
+
+    def told(self, trials: Sequence[Trial]) -> None:
+        """Take in trials that were read, opened or closed, and tell the searcher."""
+        self._searcher.tell(trials)
+        for trial in trials:
+            self._count = max(self._count, trial.number + 1)
+            self._pending.pop(trial.number, None)
+            if trial.state is TrialState.PENDING:
+                self._pending[trial.number] = trial
+            elif trial.state is TrialState.FAILED:
+                self._failed += 1
+                self._last_failure = f"trial {trial.number}: {trial.reason}"
+
+    def room(self, in_flight: int) -> int:
+        """How many trials may be started now."""
+        budget = self._spec.budget
+        left = len(self._pending) + budget.max_trial_count - self._count
+        return max(0, min(budget.parallel_trial_count - in_flight, left))
+
+    def next(self, n: int) -> Sequence[Proposal | Trial]:
+        """What to start: trials that wait, else those that the document begins with, else what is asked."""
+        if self._pending:
+            return [self._pending[number] for number in sorted(self._pending)][:n]
+        first = self._spec.initial[self._count : self._count + n]
+        if first:
+            return [
+                initial.proposal(self._space, fixed, self._spec.seed, self._count + i)
+                for i, fixed in enumerate(first)
+            ]
+        return self._searcher.ask(n)
+
+    def ending(self, job: Job) -> Ending | None:
+        """Why the search must stop now although trials may be running, if it must."""
+        budget = self._spec.budget
+        if self._failed >= budget.max_failed_trial_count:
+            return Ending(JobState.FAILED, f"{self._failed} trials failed; the last, {self._last_failure}")
+        spent = time.time() - (job.started_at or time.time())
+        if budget.max_duration is not None and spent >= budget.max_duration:
+            return Ending(JobState.SUCCEEDED, f"max_duration of {budget.max_duration:g} s is spent")
+        return None
+
+    def finished(self) -> Ending:
+        """How it ends when nothing runs and nothing can be started."""
+        if self._count < self._spec.budget.max_trial_count:
+            return Ending(JobState.SUCCEEDED, f"the space is exhausted: it has {self._count} networks")
+        return Ending(JobState.SUCCEEDED)
+
+
+def _as_requested(job: Job) -> Ending:
+    if job.state is JobState.PAUSING:
+        return Ending(JobState.PAUSED)
+    if job.state is JobState.CANCELLING:
+        return Ending(JobState.CANCELLED, "cancelled on request")
+    raise RuntimeError(f"the lease of a job that is {job.state}")

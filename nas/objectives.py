@@ -1,0 +1,131 @@
+"""What is wanted and what is not allowed. Direction is turned here, once: below, everything minimizes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_serializer, model_validator
+
+from search_spaces.faults import show
+
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_OBJECTIVE = re.compile(rf"\s*(max|maximize|min|minimize)\s+({NAME})\s*", re.IGNORECASE)
+_CONSTRAINT = re.compile(rf"\s*({NAME})\s*(<=|>=)\s*([-+0-9.eE_]+)\s*")
+
+RANGES: dict[str, tuple[float, float]] = {
+    "accuracy": (0.0, 1.0),
+    "loss": (0.0, math.inf),
+    "params": (0.0, math.inf),
+    "macs": (0.0, math.inf),
+    "model_size_bytes": (0.0, math.inf),
+    "peak_activation_bytes": (0.0, math.inf),
+    "latency_ms": (0.0, math.inf),
+    "energy_mj": (0.0, math.inf),
+    "train_seconds": (0.0, math.inf),
+}
+"""The metrics that have a meaning everywhere, and the values they can take."""
+
+
+class Goal(StrEnum):
+    """Which way is better."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+
+class Objective(BaseModel):
+    """A metric and which way is better; may be written ``"max accuracy"``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    goal: Goal
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, raw: Any) -> Any:
+        if not isinstance(raw, str):
+            return raw
+        found = _OBJECTIVE.fullmatch(raw)
+        if not found:
+            raise ValueError(
+                f'{show(raw)} is not an objective; write "max accuracy" or "min latency_ms", '
+                "or {metric: accuracy, goal: maximize}"
+            )
+        goal = Goal.MAXIMIZE if found[1].lower().startswith("max") else Goal.MINIMIZE
+        return {"metric": found[2], "goal": goal}
+
+    def loss(self, value: float) -> float:
+        """The value turned so that less is better."""
+        return -value if self.goal is Goal.MAXIMIZE else value
+
+    def value(self, loss: float) -> float:
+        """The metric's own value of a loss."""
+        return -loss if self.goal is Goal.MAXIMIZE else loss
+
+    def __str__(self) -> str:
+        return f"{self.goal.value[:3]} {self.metric}"
+
+
+class Constraint(BaseModel):
+    """A bound on a metric, written ``"latency_ms <= 10"``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    relation: Literal["<=", ">="]
+    bound: float
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _short_form(cls, raw: Any, handler: ModelWrapValidatorHandler[Constraint]) -> Constraint:
+        if not isinstance(raw, str):
+            return handler(raw)
+        found = _CONSTRAINT.fullmatch(raw)
+        try:
+            bound = float(found[3]) if found else math.nan
+        except ValueError:
+            bound = math.nan
+        if not found or not math.isfinite(bound):
+            raise ValueError(
+                f'{show(raw)} is not a constraint; write "metric <= number" or "metric >= number"'
+            )
+        return handler({"metric": found[1], "relation": found[2], "bound": bound})
+
+    @model_serializer
+    def _dump(self) -> str:
+        return str(self)
+
+    def excess(self, value: float) -> float:
+        """How far a value is on the wrong side, relative to the bound; 0 where the constraint holds."""
+        over = value - self.bound if self.relation == "<=" else self.bound - value
+        return max(0.0, over) / max(abs(self.bound), 1e-12)
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.relation} {self.bound!r}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Objectives and constraints together: from metrics to losses and to the amount of violation."""
+
+    objectives: Sequence[Objective]
+    constraints: Sequence[Constraint] = ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that must be measured, each once."""
+        return tuple(dict.fromkeys(x.metric for x in (*self.objectives, *self.constraints)))
+
+    def losses(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """One number an objective, less is better."""
+        return tuple(o.loss(metrics[o.metric]) for o in self.objectives)
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """Sum of the relative excesses over all constraints; 0 for a feasible point."""
+        return sum(c.excess(metrics[c.metric]) for c in self.constraints)

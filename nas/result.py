@@ -1,0 +1,138 @@
+"""What a search found, as tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from nas.executors import ExecutorKind
+from nas.job import Job, JobState
+from nas.objectives import Constraint, Goal, Objective
+from nas.pareto import ParetoFront
+from nas.runner import Study
+from nas.trial import Trial
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+class SearchFailed(Exception):
+    """A search that ended FAILED; `result` holds what was measured before."""
+
+    def __init__(self, reason: str, result: SearchResult) -> None:
+        super().__init__(reason)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The trials of a job, and the best of them."""
+
+    job: Job
+    study: Study = field(repr=False)
+    all_trials: tuple[Trial, ...] = field(repr=False)
+    """Every trial, by number."""
+    tested: Mapping[int, Mapping[str, float]] = field(default_factory=dict, repr=False)
+    """Metrics on the test split by trial number, for the trials that `test` measured."""
+
+    @property
+    def state(self) -> JobState:
+        """SUCCEEDED, or PAUSED where the search was interrupted, or CANCELLED."""
+        return self.job.state
+
+    @cached_property
+    def front(self) -> ParetoFront:
+        """The Pareto front as trials."""
+        return ParetoFront.of(self.all_trials, self.job.spec.problem)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, in the order in which they finished; open ones at the end."""
+        last = len(self.all_trials)
+        ordered = sorted(self.all_trials, key=lambda t: (last if t.order is None else t.order, t.number))
+        return self._frame(ordered)
+
+    @property
+    def pareto_front(self) -> pd.DataFrame:
+        """One row a network of the front, the best of the first objective first."""
+        return self._frame(self.front.trials)
+
+    def hypervolume(self, reference: Sequence[float] | None = None) -> float:
+        """Volume between the front and `reference` (a value an objective; default: the worst seen of each)."""
+        return self.front.hypervolume(reference)
+
+    def best(self, metric: str) -> pd.Series[Any]:
+        """The feasible trial with the best value of a metric. Raises `ValueError` if there is none."""
+        goals = {o.metric: o.goal for o in self.job.spec.objectives}
+        higher = goals.get(metric, Goal.MAXIMIZE if metric == "accuracy" else Goal.MINIMIZE)
+        return self.pick(Objective(metric=metric, goal=higher))
+
+    def pick(self, objective: str | Objective, *constraints: str | Constraint) -> pd.Series[Any]:
+        """The feasible trial that is best for `objective` among those that meet `constraints` as well.
+
+        ``result.pick("max accuracy", "latency_ms <= 5")``. Raises `ValueError` if there is none.
+        """
+        wanted = Objective.model_validate(objective)
+        bounds = [Constraint.model_validate(c) for c in constraints]
+        fitting = [
+            t
+            for t in self.all_trials
+            if t.feasible
+            and wanted.metric in t.metrics
+            and all(c.metric in t.metrics and c.excess(t.metrics[c.metric]) == 0 for c in bounds)
+        ]
+        if not fitting:
+            also = " and ".join(map(str, bounds))
+            raise ValueError(f"no feasible trial has {wanted.metric}" + (f" and meets {also}" if also else ""))
+        chosen = min(fitting, key=lambda t: (wanted.loss(t.metrics[wanted.metric]), t.number))
+        return self._frame([chosen]).iloc[0]
+
+    def test(
+        self, numbers: Sequence[int] | None = None, executor: ExecutorKind = "ray"
+    ) -> SearchResult:
+        """The result with test metrics of these trials (default: the front's), measured once and now.
+
+        Each network is trained again by its recipe and seed. Raises `ValueError` where there is no test split.
+        """
+        from nas.held_out import measure
+
+        chosen = self.front.trials if numbers is None else [self.all_trials[n] for n in numbers]
+        fresh = [t for t in chosen if t.number not in self.tested]
+        return replace(self, tested={**self.tested, **measure(self.study, fresh, executor)})
+
+    def plot(self) -> Figure:
+        """Every measured trial and the front, as an interactive plotly figure."""
+        from nas.report import pareto_figure
+
+        return pareto_figure(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file that needs no network: the plot, the front, the document."""
+        from nas.report import write_report
+
+        return write_report(self, Path(path))
+
+    def _frame(self, trials: Sequence[Trial]) -> pd.DataFrame:
+        columns = ["number", "state", "architecture", "feasible", "attempt", "fidelity", "reason", "seconds"]
+        metrics = dict.fromkeys([*self.job.spec.problem.metrics, *(m for t in trials for m in t.metrics)])
+        tests = dict.fromkeys(m for t in trials for m in self.tested.get(t.number, {}))
+        return pd.DataFrame([self._row(t) for t in trials], columns=[*columns[:3], *metrics, *tests, *columns[3:]])
+
+    def _row(self, trial: Trial) -> dict[str, Any]:
+        return {
+            "number": trial.number,
+            "state": trial.state.value,
+            "architecture": dict(trial.architecture),
+            **trial.metrics,
+            **self.tested.get(trial.number, {}),
+            "feasible": trial.feasible,
+            "attempt": trial.attempt,
+            "fidelity": trial.proposal.fidelity,
+            "reason": trial.reason,
+            "seconds": None if trial.finished_at is None else trial.finished_at - trial.created_at,
+        }

@@ -1,0 +1,173 @@
+"""The runner: claims jobs and drives them. The only writer of a job's trials while it holds the lease."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from nas.check import check
+from nas.contracts import Evaluator, Lease, LeaseLost, Queue, Searcher
+from nas.executors import ExecutorKind, opened, session
+from nas.executors.attempt import Task
+from nas.job import Job, JobSpec, JobState
+from nas.loop import Ending, Observe, search
+from search_spaces import Space, SpecError
+
+BEAT = 1.0
+"""Seconds between two renewals of a lease; a cancellation is noticed within this time."""
+POLL = 1.0
+"""Seconds between two looks at an empty queue."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A document turned into the objects that do the work."""
+
+    spec: JobSpec
+    space: Space
+    searcher: Searcher
+    evaluator: Evaluator
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Study:
+        """The objects that the document names. Raises `SpecError`, where this host lacks a data set, say."""
+        space = check(spec)
+        return cls(
+            spec=spec,
+            space=space,
+            searcher=spec.searcher.build(space, spec.problem, spec.seed),
+            evaluator=spec.evaluator.bind(space, spec.seed),
+        )
+
+
+class Heartbeat:
+    """Renews a lease in the background, and knows the job as last seen."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._job = lease.renew()
+        self._error: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="lease")
+
+    def current(self) -> Job:
+        """The job, at most about a second old. Raises `LeaseLost`, or what kept the lease from being renewed."""
+        if self._error is not None:
+            raise self._error
+        return self._job
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT):
+            try:
+                self._job = self._lease.renew()
+            except Exception as error:
+                self._error = error
+                return
+
+
+def run(
+    lease: Lease,
+    executor: ExecutorKind,
+    *,
+    study: Study | None = None,
+    observe: Observe = lambda trials: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Ending:
+    """Drive one claimed job and give its lease back.
+
+    Args:
+        lease: of the job.
+        executor: where evaluations run.
+        study: the job's objects, where the caller has them; else they are made from its document.
+        observe: told of progress.
+        stopping: whether this runner should let go; the job then waits for another.
+
+    Raises:
+        LeaseLost: another runner has the job.
+        KeyboardInterrupt: after the job was left PAUSED.
+    """
+    with Heartbeat(lease) as heart:
+        try:
+            ending = _drive(lease, heart, executor, study, observe, stopping)
+        except LeaseLost:
+            raise
+        except KeyboardInterrupt:
+            lease.release(JobState.PAUSED, "interrupted")
+            raise
+        except _Stopped:
+            ending = Ending(JobState.QUEUED)
+        except SpecError as error:
+            ending = Ending(JobState.FAILED, str(error))
+        except Exception as error:  # the loop's own bug: the job says so, the runner lives on
+            log.error("search failed", error=traceback.format_exc())
+            ending = Ending(JobState.FAILED, f"internal error: {type(error).__name__}: {error}")
+        lease.release(ending.state, ending.reason)
+        return ending
+
+
+def serve(queue: Queue, executor: ExecutorKind, stopping: threading.Event) -> None:
+    """Run jobs, one after the other, until `stopping` is set."""
+    with session(executor, os.cpu_count() or 1):
+        log.info("runner ready", executor=executor)
+        while not stopping.is_set():
+            lease = queue.claim()
+            if lease is None:
+                stopping.wait(POLL)
+            else:
+                _serve_one(lease, executor, stopping)
+
+
+def _serve_one(lease: Lease, executor: ExecutorKind, stopping: threading.Event) -> None:
+    try:
+        job_id = lease.renew().id
+        log.info("job claimed", job=job_id)
+        ending = run(lease, executor, stopping=stopping.is_set)
+        log.info("job released", job=job_id, state=ending.state.value, reason=ending.reason)
+    except LeaseLost as error:
+        log.warning("lease lost", reason=str(error))
+
+
+class _Stopped(Exception):
+    """The runner was asked to let go."""
+
+
+def _drive(
+    lease: Lease,
+    heart: Heartbeat,
+    executor: ExecutorKind,
+    study: Study | None,
+    observe: Observe,
+    stopping: Callable[[], bool],
+) -> Ending:
+    spec = heart.current().spec
+    study = study or Study.of(spec)
+
+    def current() -> Job:
+        if stopping():
+            raise _Stopped
+        return heart.current()
+
+    task = Task(study.evaluator, study.space, spec.budget.max_trial_duration)
+    with opened(executor, task, spec.budget.parallel_trial_count) as workers:
+        return search(lease, current, study.space, study.searcher, workers, observe)
+
+

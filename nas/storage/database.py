@@ -1,0 +1,118 @@
+"""One database: engine, transactions, and errors in plain words. SQLite and PostgreSQL differ here only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from nas.storage.errors import DatabaseError
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another one on SQLite."""
+_FORMS = "sqlite:///file.db or postgresql://user:password@host/database"
+
+
+class Database:
+    """A SQLite file in WAL mode, or a PostgreSQL database; safe for threads.
+
+    On SQLite a writing transaction takes the write lock when it begins (``BEGIN IMMEDIATE``), so it never
+    fails half-way because of another writer; a reading one sees a snapshot and stops nobody.
+
+    Raises:
+        DatabaseError: for a URL of another kind.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _parse(url)
+        self.engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url)
+        self._writer = self.engine.execution_options(nas_writes=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self.url.get_backend_name() == "sqlite"
+
+    def __str__(self) -> str:
+        """The address without user, password and options."""
+        host = self.url.host or ""
+        port = f":{self.url.port}" if self.url.port else ""
+        return f"{self.url.get_backend_name()}://{host}{port}/{self.url.database or ''}"
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database. Raises `DatabaseError` where it cannot be used."""
+        with self._errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end. Raises `DatabaseError` where it cannot be used."""
+        with self._errors(), self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all idle connections; the next use opens new ones."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (exc.OperationalError, exc.InterfaceError) as error:
+            reason = " ".join(str(error.orig).split())
+            raise DatabaseError(f"the database {self} cannot be used: {reason}") from error
+        except exc.TimeoutError as error:
+            raise DatabaseError(f"the database {self} is too busy: no connection was free in time") from error
+
+
+def _parse(text: str) -> URL:
+    """The URL, with a driver that is installed. The text itself never goes into a message."""
+    try:
+        url = make_url(text)
+    except (exc.ArgumentError, ValueError):
+        raise DatabaseError(f"not a database URL; allowed: {_FORMS}") from None
+    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise DatabaseError(f"{url.drivername}:// is not supported; allowed: {_FORMS}")
+    if url.username or url.host or not url.database or url.database == ":memory:" or "mode" in url.query:
+        raise DatabaseError("a SQLite URL must name a file: sqlite:///file.db, or sqlite:////absolute/file.db")
+    return url
+
+
+def _postgresql(url: URL) -> Engine:
+    # idle connections may have been cut by the time they are needed: ask first
+    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+
+
+def _sqlite(url: URL) -> Engine:
+    assert url.database
+    folder = Path(url.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=20, paramstyle="named"
+    )
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    # Left alone, the driver begins transactions at the first INSERT or UPDATE, after the reads that it depends on.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _on_begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("nas_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,15 @@
+"""What can be wrong with a database, in words for the person who runs it."""
+
+from __future__ import annotations
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the message names it, without its user and password."""
+
+
+class DatabaseOutOfDate(DatabaseError):
+    """The schema is older than this version needs; `nas db upgrade` brings it up to date."""
+
+
+class DatabaseTooNew(DatabaseError):
+    """The schema was made by a newer version than this one."""

@@ -1,0 +1,133 @@
+"""A job's open trials, and what becomes of them: the one place that says so, for every store.
+
+Every method that gives trials changes nothing; once they are written, `keep` takes them over. So a write that
+fails leaves the ledger as it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from nas.job import JobState
+from nas.objectives import Problem
+from nas.trial import Broken, BrokenKind, Outcome, Proposal, Trial, TrialState
+
+
+class Ledger:
+    """What the holder of a lease knows of the job's trials.
+
+    Trials are numbered, and finished ones ordered, without gaps, so the counts give the next number and order.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        open_trials: Iterable[Trial] = (),
+        counts: Mapping[TrialState, int] | None = None,
+    ) -> None:
+        self._problem = problem
+        self._open = {t.number: t for t in open_trials}
+        self._counts = Counter(counts or {})
+
+    @property
+    def counts(self) -> dict[TrialState, int]:
+        """Trials by state; states without trials are missing."""
+        return {state: n for state, n in self._counts.items() if n}
+
+    def open(self, work: Sequence[Proposal | Trial], at: float) -> list[Trial]:
+        """New trials for proposals, PENDING trials started again; all RUNNING, in the order given.
+
+        Raises:
+            ValueError: for a trial that is not PENDING.
+        """
+        opened: dict[int, Trial] = {}
+        number = self._counts.total()
+        for item in work:
+            if isinstance(item, Trial):
+                trial = self._find(item.number, opened).start()
+            else:
+                trial = Trial(number, item, created_at=at)
+                number += 1
+            opened[trial.number] = trial
+        return list(opened.values())
+
+    def close(self, outcomes: Sequence[tuple[int, Outcome]], at: float) -> list[Trial]:
+        """Trials with their outcomes, in the order given.
+
+        Raises:
+            ValueError: for a trial that is not open.
+        """
+        closed: dict[int, Trial] = {}
+        result = []
+        order = self._next_order
+        for number, outcome in outcomes:
+            trial = self._find(number, closed).close(_storable(outcome), self._problem, order, at)
+            order += not trial.state.open
+            closed[number] = trial
+            result.append(trial)
+        return result
+
+    def recover(self, at: float) -> list[Trial]:
+        """After the death of a runner: trials it left RUNNING are lost, PENDING or, the last time, FAILED."""
+        lost = Broken(BrokenKind.LOST, "the runner died while it ran")
+        return self.close([(n, lost) for n, t in self._open.items() if t.state is TrialState.RUNNING], at)
+
+    def release(self, state: JobState, reason: str | None, at: float) -> list[Trial]:
+        """The trials that change when the job goes to `state`: handed back, or CANCELLED where it is over."""
+        if not state.over:
+            return [t.hand_back() for t in self._open.values() if t.state is TrialState.RUNNING]
+        ended = Broken(BrokenKind.CANCELLED, reason or f"the job ended {state}")
+        return self.close([(number, ended) for number in self._open], at)
+
+    def keep(self, trials: Iterable[Trial]) -> None:
+        """Take over trials that were written."""
+        for trial in trials:
+            before = self._open.pop(trial.number, None)
+            if before is not None:
+                self._counts[before.state] -= 1
+            self._counts[trial.state] += 1
+            if trial.state.open:
+                self._open[trial.number] = trial
+
+    @property
+    def _next_order(self) -> int:
+        return self._counts.total() - len(self._open)
+
+    def _find(self, number: int, changed: Mapping[int, Trial]) -> Trial:
+        """The trial as it stands, with the changes of this very call."""
+        found = changed.get(number) or self._open.get(number)
+        if found is None:
+            raise ValueError(f"trial {number} is not open")
+        return found
+
+
+def after_release(current: JobState, wanted: JobState) -> JobState:
+    """The state that a job takes when its runner lets go: a request that the runner missed is honoured.
+
+    Raises:
+        ValueError: where `wanted` needs a runner.
+    """
+    if wanted.held:
+        raise ValueError(f"a job cannot be released {wanted}: that takes a runner")
+    if wanted.over:
+        return wanted
+    unseen = {JobState.CANCELLING: JobState.CANCELLED, JobState.PAUSING: JobState.PAUSED}
+    return unseen.get(current, wanted)
+
+
+def after_claim(current: JobState) -> JobState:
+    """The state of a job that a runner has claimed; one that was asked to end or pause stays so."""
+    return current if current.held else JobState.RUNNING
+
+
+def storable(text: str) -> str:
+    """The text without what databases refuse: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    if isinstance(outcome, Broken):
+        return replace(outcome, reason=storable(outcome.reason))
+    return outcome

@@ -1,0 +1,174 @@
+"""A trial: one architecture, proposed, evaluated, and what came of it. Frozen; one method a legal transition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from nas.objectives import Problem
+from search_spaces import Architecture
+
+MAX_ATTEMPTS = 3
+"""How often a trial is started before a worker lost each time makes it FAILED."""
+
+
+class TrialState(StrEnum):
+    """Where a trial stands."""
+
+    PENDING = "PENDING"
+    """Waits for a worker: its last one was lost, or its job was paused."""
+    RUNNING = "RUNNING"
+    """Handed to a worker."""
+    SUCCEEDED = "SUCCEEDED"
+    """Measured. A violated constraint is SUCCEEDED with `feasible` false: searchers learn from it."""
+    EARLY_STOPPED = "EARLY_STOPPED"
+    """Measured in part and stopped."""
+    INFEASIBLE = "INFEASIBLE"
+    """Cannot be built or measured; never tried again."""
+    FAILED = "FAILED"
+    """The evaluator raised an error, or the worker was lost too often."""
+    CANCELLED = "CANCELLED"
+    """Stopped on request."""
+
+    @property
+    def open(self) -> bool:
+        """Whether an outcome is still to come."""
+        return self in (TrialState.PENDING, TrialState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a searcher asks to be evaluated."""
+
+    architecture: Architecture
+    fidelity: float | None = None
+    """Part of the full training to spend, in (0, 1]; None: all of it."""
+    resume_from: int | None = None
+    """Number of the trial whose training this one continues."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation that gave metrics, every one a finite number."""
+
+    metrics: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for name, value in self.metrics.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is {value}")
+
+
+class BrokenKind(StrEnum):
+    """Why there are no metrics."""
+
+    INFEASIBLE = "INFEASIBLE"
+    """The candidate cannot be built or measured."""
+    FAILED = "FAILED"
+    """The evaluator raised an error."""
+    LOST = "LOST"
+    """The worker died; the candidate may be innocent and is tried again."""
+    CANCELLED = "CANCELLED"
+    """Stopped on request."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An evaluation that gave no metrics, with the reason in one line."""
+
+    kind: BrokenKind
+    reason: str
+
+
+Outcome: TypeAlias = Measured | Broken
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluation of one architecture within a job."""
+
+    number: int
+    """0, 1, 2, ... in the order in which trials were opened."""
+    proposal: Proposal
+    state: TrialState = TrialState.RUNNING
+    attempt: int = 1
+    """Counts starts; more than 1 after a lost worker."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Empty unless the trial was measured."""
+    feasible: bool | None = None
+    """Whether every constraint holds; None unless the trial was measured."""
+    reason: str | None = None
+    """Why there are no metrics; `infeasible_reason` over HTTP where the state is INFEASIBLE."""
+    order: int | None = None
+    """0, 1, 2, ... in the order in which trials finished; None while open."""
+    created_at: float = 0.0
+    """Unix time, seconds."""
+    finished_at: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.state.open != (self.order is None):
+            raise ValueError(f"trial {self.number} is {self.state} and its order is {self.order}")
+        if self.state is TrialState.SUCCEEDED and not self.metrics:
+            raise ValueError(f"trial {self.number} is SUCCEEDED without metrics")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture under evaluation."""
+        return self.proposal.architecture
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are metrics of a full evaluation."""
+        return self.state is TrialState.SUCCEEDED
+
+    def start(self) -> Trial:
+        """PENDING to RUNNING."""
+        self._must_be(TrialState.PENDING)
+        return replace(self, state=TrialState.RUNNING)
+
+    def hand_back(self) -> Trial:
+        """RUNNING to PENDING: the runner stops in order; the attempt did not count."""
+        return replace(self, state=TrialState.PENDING) if self.state is TrialState.RUNNING else self
+
+    def lose(self) -> Trial:
+        """RUNNING to PENDING: the worker or the runner died."""
+        self._must_be(TrialState.RUNNING)
+        return replace(self, state=TrialState.PENDING, attempt=self.attempt + 1)
+
+    def close(self, outcome: Outcome, problem: Problem, order: int, at: float) -> Trial:
+        """The trial with its outcome: finished, or PENDING again where a worker was lost."""
+        if not self.state.open:
+            raise ValueError(f"trial {self.number} is already {self.state}")
+        if isinstance(outcome, Measured):
+            return self._measured(outcome, problem, order, at)
+        if outcome.kind is BrokenKind.LOST:
+            if self.attempt < MAX_ATTEMPTS:
+                return replace(self, state=TrialState.PENDING, attempt=self.attempt + 1)
+            reason = f"{outcome.reason} ({self.attempt} attempts)"
+            return self._broken(TrialState.FAILED, reason, order, at)
+        return self._broken(TrialState(outcome.kind.value), outcome.reason, order, at)
+
+    def _measured(self, outcome: Measured, problem: Problem, order: int, at: float) -> Trial:
+        missing = [name for name in problem.metrics if name not in outcome.metrics]
+        if missing:
+            got = ", ".join(outcome.metrics) or "none"
+            reason = f"the evaluator gave no {' and no '.join(missing)}; it gave {got}"
+            return self._broken(TrialState.FAILED, reason, order, at)
+        return replace(
+            self,
+            state=TrialState.SUCCEEDED,
+            metrics=dict(outcome.metrics),
+            feasible=problem.violation(outcome.metrics) == 0,
+            order=order,
+            finished_at=at,
+        )
+
+    def _broken(self, state: TrialState, reason: str, order: int, at: float) -> Trial:
+        return replace(self, state=state, reason=reason, order=order, finished_at=at)
+
+    def _must_be(self, state: TrialState) -> None:
+        if self.state is not state:
+            raise ValueError(f"trial {self.number} is {self.state}, not {state}")

@@ -1,0 +1,104 @@
+"""Jobs, trials, fronts and spaces as JSON values: what the HTTP API answers and what `--json` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from nas.job import Job, JobState
+from nas.pareto import ParetoFront
+from nas.trial import Trial, TrialState
+from search_spaces import Architecture, Choice
+from search_spaces.declared import DeclaredSpace
+from search_spaces.domains import Value
+
+
+def job_dict(job: Job) -> dict[str, Any]:
+    """A job. What ended it is its `error` where it is FAILED or CANCELLED, and else its `reason`."""
+    said = "error" if job.state in (JobState.FAILED, JobState.CANCELLED) else "reason"
+    return {
+        "id": job.id,
+        "name": job.spec.name,
+        "state": job.state.value,
+        said: job.reason,
+        "counts": {state.value: job.counts.get(state, 0) for state in TrialState},
+        "spec": job.spec.dump(),
+        "created_at": time(job.created_at),
+        "started_at": time(job.started_at),
+        "finished_at": time(job.finished_at),
+    }
+
+
+def trial_dict(trial: Trial) -> dict[str, Any]:
+    """A trial. Why it has no metrics is its `infeasible_reason` if it is INFEASIBLE, and else its `reason`."""
+    said = "infeasible_reason" if trial.state is TrialState.INFEASIBLE else "reason"
+    return {
+        "number": trial.number,
+        "state": trial.state.value,
+        said: trial.reason,
+        "architecture": readable(trial.architecture),
+        "key": trial.architecture.key,
+        "metrics": dict(trial.metrics),
+        "feasible": trial.feasible,
+        "attempt": trial.attempt,
+        "fidelity": trial.proposal.fidelity,
+        "created_at": time(trial.created_at),
+        "finished_at": time(trial.finished_at),
+    }
+
+
+def front_dict(front: ParetoFront, reference: Sequence[float] | None = None) -> dict[str, Any]:
+    """A front, with its hypervolume up to `reference` (None: the worst value seen of each objective).
+
+    Raises:
+        ValueError: for a reference that has not one value an objective.
+    """
+    volume = front.hypervolume(reference)
+    point = reference if reference is not None else front.reference
+    return {
+        "trials": [trial_dict(t) for t in front.trials],
+        "hypervolume": volume if math.isfinite(volume) else None,  # metrics near the largest double
+        "reference": None if point is None else list(point),
+    }
+
+
+def space_summary(space: DeclaredSpace) -> dict[str, Any]:
+    """A space in one line: its name, its family, and the number of its gene tuples (exact, however large)."""
+    return {"name": space.name, "family": _document(space)["family"], "size": space.size}
+
+
+def space_dict(space: DeclaredSpace) -> dict[str, Any]:
+    """A space with its document, defaults filled in, and its choices with their conditions."""
+    return {
+        **space_summary(space),
+        "document": _document(space),
+        "choices": [_choice(c) for c in space.choices],
+    }
+
+
+def readable(architecture: Architecture) -> dict[str, Value]:
+    """The choices that have an effect, by name."""
+    genes = zip(architecture.choices, architecture.genes, strict=True)
+    values = {choice.name: choice.values[gene] for choice, gene in genes}
+    return {name: values[name] for name in architecture}
+
+
+def time(seconds: float | None) -> str | None:
+    """Unix time as RFC 3339 in UTC, with milliseconds: ``2026-11-20T21:17:05.250Z``."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _document(space: DeclaredSpace) -> dict[str, Any]:
+    return space.document.model_dump(mode="json", exclude_none=True)
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "name": choice.name,
+        "values": list(choice.values),
+        "when": [{"name": w.name, "values": list(w.values)} for w in choice.when],
+    }

@@ -1,0 +1,20 @@
+"""What an architecture is: the declarative language, genes, operators, encodings, exact costs and builders."""
+
+from search_spaces.architecture import Architecture, Choice, Condition
+from search_spaces.faults import Fault, SpecError
+from search_spaces.load import load_space, presets
+from search_spaces.recipe import Recipe
+from search_spaces.space import BuildError, Space
+
+__all__ = [
+    "Architecture",
+    "BuildError",
+    "Choice",
+    "Condition",
+    "Fault",
+    "Recipe",
+    "Space",
+    "SpecError",
+    "load_space",
+    "presets",
+]

@@ -1,0 +1,205 @@
+"""What may stand for a value in a document: the value itself, a list of choices, or a range.
+
+Every domain is finite, so an architecture is a tuple of small integers (indices into domains).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from search_spaces.faults import did_you_mean, show
+
+Value: TypeAlias = str | int | float | bool
+
+MAX_VALUES = 4096
+_RANGE_KEYS = ("min", "max", "step", "scale", "levels")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The finite set of values that may stand at one place; one value means that it is fixed."""
+
+    values: tuple[Value, ...]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is nothing to choose."""
+        return len(self.values) == 1
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values are numbers, whose order means something."""
+        return all(_is_number(v) for v in self.values)
+
+    def dump(self) -> Value | list[Value]:
+        """The domain as a document would write it."""
+        return self.values[0] if self.fixed else list(self.values)
+
+
+Check: TypeAlias = Callable[[Value], Value]
+"""Gives the value in its final type, or raises ValueError saying what is allowed."""
+
+
+def integer(low: int, high: int | None = None, *, odd: bool = False) -> Check:
+    """Integers of at least `low` (and at most `high`)."""
+    allowed = f"{'odd ' if odd else ''}integers >= {low}" + ("" if high is None else f" and <= {high}")
+
+    def check(value: Value) -> Value:
+        whole = _is_number(value) and float(value) == int(value) if _is_finite(value) else False
+        if not whole or int(value) < low or (high is not None and int(value) > high):
+            raise ValueError(f"{show(value)} is not allowed; allowed: {allowed}")
+        if odd and int(value) % 2 == 0:
+            raise ValueError(f"{show(value)} is not allowed; allowed: {allowed}")
+        return int(value)
+
+    return check
+
+
+def real(low: float, high: float | None = None, *, above: bool = False, below: bool = False) -> Check:
+    """Finite numbers between `low` and `high`; `above` and `below` leave out the ends themselves."""
+    allowed = f"numbers {'>' if above else '>='} {low:g}"
+    allowed += "" if high is None else f" and {'<' if below else '<='} {high:g}"
+
+    def check(value: Value) -> Value:
+        inside = _is_number(value) and _is_finite(value)
+        inside = inside and (float(value) > low if above else float(value) >= low)
+        inside = inside and (high is None or (float(value) < high if below else float(value) <= high))
+        if not inside:
+            raise ValueError(f"{show(value)} is not allowed; allowed: {allowed}")
+        return float(value)
+
+    return check
+
+
+def one_of(*allowed: Value) -> Check:
+    """One of the listed values."""
+
+    def check(value: Value) -> Value:
+        for candidate in allowed:
+            if value == candidate and isinstance(value, bool) == isinstance(candidate, bool):
+                return candidate
+        names = ", ".join(map(str, allowed))
+        hint = did_you_mean(value, [str(a) for a in allowed])
+        raise ValueError(f"{show(value)} is not allowed; allowed: {names}{hint}")
+
+    return check
+
+
+def parse_domain(raw: object, check: Check) -> Domain:
+    """Read a scalar, a list of choices, ``{min, max, step}`` or ``{min, max, scale, levels}``.
+
+    Raises:
+        ValueError: with one sentence that names the value and what is allowed.
+    """
+    if isinstance(raw, Domain):
+        return raw
+    if isinstance(raw, Mapping):
+        values = [check(v) for v in _range(raw)]
+    elif isinstance(raw, list | tuple):
+        if not raw:
+            raise ValueError("is an empty list; at least one choice must be given")
+        values = [check(_scalar(v)) for v in raw]
+    else:
+        values = [check(_scalar(raw))]
+    if len(values) > MAX_VALUES:
+        raise ValueError(f"has {len(values)} choices; at most {MAX_VALUES} are allowed")
+    if all(_is_number(v) for v in values):
+        values.sort(key=float)  # equal sets of numbers are equal domains
+    for a in values:
+        if sum(a == b and type(a) is type(b) for b in values) > 1:
+            raise ValueError(f"lists {show(a)} twice")
+    return Domain(tuple(values))
+
+
+def varied(check: Check, schema: dict[str, Any]) -> Any:
+    """The pydantic type of a place where a value or a choice may stand."""
+    spread = {
+        "type": "object",
+        "required": ["min", "max"],
+        "additionalProperties": False,
+        "properties": {
+            "min": {"type": "number"},
+            "max": {"type": "number"},
+            "step": {"type": "number", "exclusiveMinimum": 0},
+            "scale": {"enum": ["linear", "log"]},
+            "levels": {"type": "integer", "minimum": 2},
+        },
+    }
+    many = {"type": "array", "items": schema, "minItems": 1, "uniqueItems": True}
+    numeric = schema.get("type") in ("integer", "number")
+    return Annotated[
+        Domain,
+        BeforeValidator(lambda raw: parse_domain(raw, check)),
+        PlainSerializer(Domain.dump),
+        WithJsonSchema({"anyOf": [schema, many, spread] if numeric else [schema, many]}),
+    ]
+
+
+def choice(*allowed: Value) -> Any:
+    """The pydantic type of a place where one of the listed values, or a choice of them, may stand."""
+    return varied(one_of(*allowed), {"enum": list(allowed)})
+
+
+def _range(raw: Mapping[Any, Any]) -> list[Value]:
+    unknown = [k for k in raw if k not in _RANGE_KEYS]
+    if unknown:
+        raise ValueError(
+            f"unknown key {show(unknown[0])}; a range has min, max and step, or min, max, scale and levels"
+        )
+    for key in ("min", "max"):
+        if key not in raw:
+            raise ValueError(f"is a range without {key}")
+    for key in ("min", "max", "step", "levels"):
+        if key in raw and not (_is_number(raw[key]) and _is_finite(raw[key])):
+            raise ValueError(f"has {key} {show(raw[key])}, which is not a number")
+    low, high = raw["min"], raw["max"]
+    if low > high:
+        raise ValueError(f"is a range upside down: min {low} is greater than max {high}")
+    if "scale" in raw or "levels" in raw:
+        if "step" in raw:
+            raise ValueError("has both step and levels; give one of them")
+        return _levels(float(low), float(high), raw.get("scale", "linear"), raw.get("levels", 16))
+    step = raw.get("step", 1)
+    if step <= 0:
+        raise ValueError(f"has step {step}; allowed: numbers > 0")
+    count = math.floor((high - low) / step + 1e-9) + 1
+    if count > MAX_VALUES:
+        raise ValueError(f"has {count} choices; at most {MAX_VALUES} are allowed")
+    values = [low + i * step for i in range(count)]
+    return [v if isinstance(v, int) else round(v, 12) for v in values]
+
+
+def _levels(low: float, high: float, scale: Literal["linear", "log"], levels: int) -> list[Value]:
+    if scale not in ("linear", "log"):
+        raise ValueError(f"has scale {show(scale)}; allowed: linear, log")
+    if levels != int(levels) or not 2 <= levels <= MAX_VALUES:
+        raise ValueError(f"has levels {levels}; allowed: integers from 2 to {MAX_VALUES}")
+    if scale == "log" and low <= 0:
+        raise ValueError(f"has min {low:g} on a log scale; allowed: numbers > 0")
+    if low == high:
+        return [low]
+    at = [i / (int(levels) - 1) for i in range(int(levels))]
+    if scale == "linear":
+        values = [low + (high - low) * t for t in at]
+    else:
+        values = [low * (high / low) ** t for t in at]
+    return [float(f"{v:.6g}") for v in values]  # readable in a table, and exact when read back
+
+
+def _scalar(raw: object) -> Value:
+    if not isinstance(raw, str | int | float | bool):
+        raise ValueError(f"{show(raw)} is not a value, a list of values or a range")
+    return raw
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
