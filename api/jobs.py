@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias, cast
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
+from starlette.convertors import Convertor, register_url_convertor
 
 from api import models, pages
 from api.body import Document
@@ -18,8 +19,22 @@ from nas import contracts
 from nas.check import check
 from nas.job import Job, JobSpec, JobState
 from nas.wire import front_dict, job_dict, trial_dict
-from search_spaces import SpecError
+from search_spaces import Fault
 
+
+class _Id(Convertor[str]):
+    """What a job's id can be in a path: no colon, which a verb stands behind."""
+
+    regex = "[A-Za-z0-9_-]{1,64}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("job", _Id())
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses={"default": PROBLEM})
 
 
@@ -32,7 +47,7 @@ def _fronts(request: Request) -> Fronts:
 
 
 Store: TypeAlias = Annotated[contracts.Store, Depends(_store)]
-JobId: TypeAlias = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$")]
+JobId: TypeAlias = Annotated[str, Path(pattern=f"^{_Id.regex}$")]
 Number: TypeAlias = Annotated[int, Path(ge=0, lt=2**31)]
 
 
@@ -75,7 +90,7 @@ def list_jobs(store: Store, query: Annotated[models.JobPage, Query()]) -> JSONRe
     return JSONResponse({"jobs": [job_dict(j) for j in page], "next_page_token": more})
 
 
-@router.get("/{job_id}", response_model=models.Job, responses={404: PROBLEM})
+@router.get("/{job_id:job}", response_model=models.Job, responses={404: PROBLEM})
 def get_job(store: Store, job_id: JobId) -> JSONResponse:
     """One job."""
     with _known(job_id):
@@ -93,26 +108,26 @@ _CHANGE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/{job_id}:cancel", responses=_CHANGE)
+@router.post("/{job_id:job}:cancel", responses=_CHANGE)
 def cancel_job(store: Store, job_id: JobId) -> JSONResponse:
     """End a search. What was measured is kept."""
     return _request(store, job_id, "cancel")
 
 
-@router.post("/{job_id}:pause", responses=_CHANGE)
+@router.post("/{job_id:job}:pause", responses=_CHANGE)
 def pause_job(store: Store, job_id: JobId) -> JSONResponse:
     """Stop a search for the time being."""
     return _request(store, job_id, "pause")
 
 
-@router.post("/{job_id}:resume", responses=_CHANGE)
+@router.post("/{job_id:job}:resume", responses=_CHANGE)
 def resume_job(store: Store, job_id: JobId) -> JSONResponse:
     """Go on with a search that was paused."""
     return _request(store, job_id, "resume")
 
 
 @router.get(
-    "/{job_id}/trials",
+    "/{job_id:job}/trials",
     response_model=models.TrialList,
     responses={400: PROBLEM, 404: PROBLEM, 422: PROBLEM},
 )
@@ -127,7 +142,7 @@ def list_trials(store: Store, job_id: JobId, query: Annotated[models.Page, Query
     return JSONResponse({"trials": [trial_dict(t) for t in page], "next_page_token": more})
 
 
-@router.get("/{job_id}/trials/{number}", response_model=models.Trial, responses={404: PROBLEM})
+@router.get("/{job_id:job}/trials/{number}", response_model=models.Trial, responses={404: PROBLEM})
 def get_trial(store: Store, job_id: JobId, number: Number) -> JSONResponse:
     """One trial of a job."""
     with _known(job_id):
@@ -138,7 +153,7 @@ def get_trial(store: Store, job_id: JobId, number: Number) -> JSONResponse:
 
 
 @router.get(
-    "/{job_id}/pareto-front",
+    "/{job_id:job}/pareto-front",
     response_model=models.ParetoFront,
     responses={404: PROBLEM, 422: PROBLEM},
 )
@@ -151,10 +166,11 @@ def get_pareto_front(
     """The best trade-offs found by now."""
     with _known(job_id):
         front = fronts.of(store.job(job_id))
-    try:
-        return JSONResponse(front_dict(front, query.reference or None))
-    except ValueError as error:
-        raise SpecError.at("reference", str(error)) from None
+    wanted, given = len(front.problem.objectives), len(query.reference)
+    if given not in (0, wanted):
+        message = f"has {given} values; allowed: {wanted}, one an objective"
+        raise Refused(422, f"reference {message}", [Fault("reference", message)])
+    return JSONResponse(front_dict(front, query.reference or None))
 
 
 def _request(store: contracts.Store, job_id: str, request: contracts.Request) -> JSONResponse:

@@ -34,9 +34,9 @@ RETRY_AFTER = 2
 class Refused(Exception):
     """A request that is answered with a problem."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, faults: Sequence[Fault] = ()) -> None:
         super().__init__(detail)
-        self.status, self.detail = status, detail
+        self.status, self.detail, self.faults = status, detail, faults
 
 
 def problem(
@@ -66,7 +66,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     def refused(request: Request, error: Refused) -> JSONResponse:
-        return problem(error.status, error.detail)
+        return problem(error.status, error.detail, faults=error.faults)
 
     @app.exception_handler(SpecError)
     def spec_error(request: Request, error: SpecError) -> JSONResponse:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Config(BaseModel):
     """Settings that a document gives."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SearcherSettings(Config, ABC):

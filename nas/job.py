@@ -86,7 +86,7 @@ def requested(state: JobState, request: str) -> JobState:
 class Budget(BaseModel):
     """How much may be spent."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_trial_count: int = Field(default=100, ge=1, le=10_000_000)
     parallel_trial_count: int = Field(default=1, ge=1, le=10_000)

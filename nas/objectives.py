@@ -75,7 +75,7 @@ class Objective(BaseModel):
 class Constraint(BaseModel):
     """A bound on a metric, written ``"latency_ms <= 10"``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     metric: str
     relation: Literal["<=", ">="]
@@ -116,6 +116,14 @@ class Problem:
 
     objectives: Sequence[Objective]
     constraints: Sequence[Constraint] = ()
+
+    @classmethod
+    def parse(cls, objectives: Sequence[str], constraints: Sequence[str] = ()) -> Problem:
+        """From the short forms: ``Problem.parse(["max accuracy"], ["latency_ms <= 10"])``."""
+        return cls(
+            tuple(Objective.model_validate(o) for o in objectives),
+            tuple(Constraint.model_validate(c) for c in constraints),
+        )
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from search_spaces.domains import Value
 
 
 def job_dict(job: Job) -> dict[str, Any]:
-    """A job. What ended it is its `error` where it is FAILED or CANCELLED, and else its `reason`."""
+    """A job. What ended it is `error` where it is FAILED or CANCELLED, and else `reason`."""
     said = "error" if job.state in (JobState.FAILED, JobState.CANCELLED) else "reason"
     return {
         "id": job.id,
@@ -32,7 +32,7 @@ def job_dict(job: Job) -> dict[str, Any]:
 
 
 def trial_dict(trial: Trial) -> dict[str, Any]:
-    """A trial. Why it has no metrics is its `infeasible_reason` if it is INFEASIBLE, and else its `reason`."""
+    """A trial. Why it has no metrics is `infeasible_reason` where it is INFEASIBLE, and else `reason`."""
     said = "infeasible_reason" if trial.state is TrialState.INFEASIBLE else "reason"
     return {
         "number": trial.number,

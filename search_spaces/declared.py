@@ -39,8 +39,8 @@ class DeclaredSpace(Space):
         """The weight tensors of a population."""
 
     def costs(self, genes: Genes) -> dict[str, NDArray[np.float64]]:
-        """`params`, `macs` and `model_size_bytes`, each of shape (n,), exact."""
-        return costs(self.layers(genes))
+        """`params`, `macs` and `model_size_bytes` of the canonical networks, each of shape (n,), exact."""
+        return costs(self.layers(self.canonical_genes(genes)))
 
     def recipe(self, arch: Architecture) -> Recipe:
         """How the architecture is to be trained."""
@@ -48,7 +48,7 @@ class DeclaredSpace(Space):
 
     def policy(self, arch: Architecture) -> dict[str, Bits]:
         """Bits of every module that the network has, by module name."""
-        layers = self.layers(self.genes([arch]))
+        layers = self.layers(self.canonical_genes(self.genes([arch])))
         rows = zip(
             layers.names,
             layers.weights[0].tolist(),

@@ -43,7 +43,11 @@ class SpecError(ValueError):
 
 def spec_error(error: ValidationError, model: type[BaseModel], document: object) -> SpecError:
     """Pydantic's findings about `document`, in this project's words and paths."""
-    return SpecError(_fault(dict(e), model, document) for e in error.errors(include_url=False))
+    found = [dict(e) for e in error.errors(include_url=False)]
+    # a list whose items are at fault counts as empty to pydantic; the items' own faults say enough
+    deeper = {e["loc"][: len(e["loc"]) - 1] for e in found}
+    told = [e for e in found if not (e["type"] == "too_short" and _above(e["loc"], deeper))]
+    return SpecError(_fault(e, model, document) for e in told)
 
 
 def did_you_mean(word: object, allowed: Sequence[str]) -> str:
@@ -56,6 +60,10 @@ def show(value: object) -> str:
     """A value as a message shows it: short, and on one line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _above(loc: tuple[str | int, ...], parents: set[tuple[str | int, ...]]) -> bool:
+    return any(parent[: len(loc)] == loc for parent in parents)
 
 
 def _fault(error: dict[str, Any], model: type[BaseModel], document: object) -> Fault:

@@ -1,9 +1,9 @@
 """Data sets as arrays: train, validation and test kept apart, and standardised.
 
-A data set is ``digits`` (comes with scikit-learn), a folder of idx files laid out as MNIST's, or an npz file of
-one's own. What has no validation part (or no test part) gets one cut from its training part: a fifth, at most
-10,000 examples, stratified by class. The cut depends on the labels alone and never on a job's seed, so results
-of different jobs are measured on the same examples.
+A data set is ``digits`` (comes with scikit-learn), a folder of idx files laid out as MNIST's, or an npz file
+of one's own. What has no validation part (or no test part) gets one cut from its training part: a fifth, at
+most 10,000 examples, stratified by class. The cut depends on the labels alone and never on a job's seed, so
+results of different jobs are measured on the same examples.
 """
 
 from __future__ import annotations
@@ -201,11 +201,7 @@ def _is_idx_folder(path: Path) -> bool:
 
 def _parts(source: str) -> dict[str, Examples]:
     """The parts as the files give them: train, and perhaps valid and test."""
-    path, name = Path(source), Path(source).name
-    if source == DIGITS:
-        arrays = _read_digits()
-    else:
-        arrays = _read_idx(path) if path.is_dir() else _read_npz(path)
+    name, arrays = Path(source).name, _read(source)
     given = [p for p in ("train", "valid", "test") if f"x_{p}" in arrays or f"y_{p}" in arrays]
     if "train" not in given:
         raise SpecError.at(
@@ -240,8 +236,8 @@ def _examples(name: str, part: str, arrays: Mapping[str, Array]) -> Examples:
     if x.ndim not in (3, 4) or 0 in x.shape or x.dtype.kind not in "buif":
         raise SpecError.at(
             "",
-            f"{name}x_{part} is {x.dtype} of shape {list(x.shape)}; allowed: numbers of shape [n, height, width] "
-            "or [n, channels, height, width]",
+            f"{name}x_{part} is {x.dtype} of shape {list(x.shape)}; allowed: numbers of shape "
+            "[n, height, width] or [n, channels, height, width]",
         )
     if y.shape != x.shape[:1] or y.dtype.kind not in "ui":
         raise SpecError.at(
@@ -263,6 +259,13 @@ def _standardised(splits: Splits) -> Splits:
         return Examples((part.x - mean) / std, part.y)
 
     return Splits(standard(splits.train), standard(splits.validation), standard(splits.test))
+
+
+def _read(source: str) -> dict[str, Array]:
+    if source == DIGITS:
+        return _read_digits()
+    path = Path(source)
+    return _read_idx(path) if path.is_dir() else _read_npz(path)
 
 
 def _read_digits() -> dict[str, Array]:

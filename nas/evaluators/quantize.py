@@ -1,9 +1,9 @@
 """Quantization after training, simulated in floating point ("fake"): what a policy does to accuracy.
 
 Weights: symmetric, one scale an output channel. Activations: affine, one scale and zero point a tensor,
-unsigned 8-bit, calibrated on training examples. Krishnamoorthi 2018, "Quantizing deep convolutional networks for
-efficient inference"; Jacob et al. 2018, "Quantization and training of neural networks for efficient
-integer-arithmetic-only inference" (section 2.1 for the affine scheme and its exact zero).
+unsigned 8-bit, calibrated on training examples. Krishnamoorthi 2018, "Quantizing deep convolutional networks
+for efficient inference"; Jacob et al. 2018, "Quantization and training of neural networks for efficient
+integer-arithmetic-only inference" (section 2.1: the affine scheme and its exact zero).
 
 A batch norm folded into the convolution before it multiplies each output channel by a constant. Codes do not
 change by that (the scales do), so quantizing the weights unfolded measures the folded, packed network.
@@ -28,8 +28,8 @@ def weight_codes(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Integer codes and the scales of the output channels; ``codes * scales`` is the quantized weight.
 
     Codes have the weight's shape (out, ...) and lie in ``-(2**(bits-1) - 1) .. 2**(bits-1) - 1``; 2 bits are
-    -1, 0, 1. Scales have shape (out, 1, ...): the channel's largest magnitude gets the largest code. A channel
-    of zeros has scale 1.
+    -1, 0, 1. Scales have shape (out, 1, ...): the channel's largest magnitude gets the largest code. A
+    channel of zeros has scale 1.
     """
     limit = 2 ** (bits - 1) - 1
     largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
@@ -100,6 +100,7 @@ def quantized(model: nn.Module, policy: Mapping[str, Bits], batches: Sequence[Te
     ranges = calibrate(model, chosen, batches) if chosen else {}
     for name, bits in policy.items():
         module = model.get_submodule(name)
+        assert isinstance(module, nn.Conv2d | nn.Linear), f"{name} has no weights to quantize"
         with torch.no_grad():
             module.weight.copy_(fake_quantize_weight(module.weight, bits.weight))
         if name in ranges:

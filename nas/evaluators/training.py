@@ -1,4 +1,4 @@
-"""Train each network on a data set by its recipe, quantize it by its policy, and measure it on unseen examples.
+"""Train each network by its recipe, quantize it by its policy, and measure it on examples it has not seen.
 
 Searches see the validation part only. The test part is for `TrainingEvaluator.test`, once a search is over.
 """
@@ -25,8 +25,6 @@ from search_spaces.faults import show
 from search_spaces.space import Space
 
 if TYPE_CHECKING:
-    import torch
-
     from nas.contracts import Report
 
 DEFAULT_EPOCHS = 10
@@ -62,8 +60,8 @@ class TrainingConfig(EvaluatorSettings):
     def faults(self, space: Space) -> list[Fault]:
         """Whether networks of this space can be built and trained on this data set. Loads no torch."""
         if not isinstance(space, DeclaredSpace) or isinstance(space, CellSpace):
-            what = "the cell family" if isinstance(space, CellSpace) else "a space that is no document"
-            return [Fault("kind", f"'training' cannot build {what}; allowed for it: cost, tabular, callable")]
+            what = "the cell family" if isinstance(space, CellSpace) else "a space of one's own"
+            return [Fault("kind", f"'training' cannot train {what} yet; allowed: cost, tabular, callable")]
         try:
             found = datasets.describe(self._source())
         except SpecError as error:
@@ -116,8 +114,8 @@ class TrainingEvaluator:
     def evaluate(self, proposal: Proposal, report: Report) -> Mapping[str, float]:
         """`accuracy` (0..1) and `loss` on the validation part with the policy applied, and `train_seconds`.
 
-        Reports the training loss after each epoch. A fidelity below 1 trains for that part of the epochs, with
-        the whole schedule; nothing is resumed.
+        Reports the training loss after each epoch. A fidelity below 1 trains for that part of the epochs,
+        with the whole schedule; nothing is resumed.
 
         Raises:
             Infeasible: when training diverges or the network does not fit into the device's memory.
@@ -136,7 +134,7 @@ class TrainingEvaluator:
         """Accuracy, loss and seconds of training."""
         import torch
 
-        from nas.evaluators.fitting import fit, measure, one_thread
+        from nas.evaluators.fitting import fit, measure, one_thread, placed
         from nas.evaluators.quantize import quantized
 
         arch, splits = proposal.architecture, datasets.load(self.source)
@@ -148,7 +146,7 @@ class TrainingEvaluator:
             torch.manual_seed(int(rng.integers(2**63)))
             started = time.perf_counter()
             try:
-                model = self.space.build(arch).to(device, memory_format=_layout(device))
+                model = placed(self.space.build(arch), device)
                 fit(model, x, y, self.space.recipe(arch), self._epochs(proposal), rng, report)
                 seconds = time.perf_counter() - started
                 model = quantized(model, self.space.policy(arch), [x[:CALIBRATION]])
@@ -160,7 +158,9 @@ class TrainingEvaluator:
 
     def _epochs(self, proposal: Proposal) -> int:
         given = self.space.recipe(proposal.architecture).epochs or self.config.epochs or DEFAULT_EPOCHS
-        return max(1, math.ceil(given * (proposal.fidelity or 1.0)))
+        return max(
+            1, math.ceil(round(given * (proposal.fidelity or 1.0), 6))
+        )  # 100 x 0.07 is 7, not 7 + 1e-15
 
     def _device(self) -> str:
         import torch
@@ -168,10 +168,3 @@ class TrainingEvaluator:
         if self.config.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.config.device
-
-
-def _layout(device: str) -> torch.memory_format:
-    """Channels last on a CPU: small depthwise networks train in two thirds of the time."""
-    import torch
-
-    return torch.channels_last if device == "cpu" else torch.contiguous_format

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -85,11 +87,28 @@ def connected(parallel: int) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": 256 * 1024**2,  # results are a few numbers
         }
-    ray.init(**settings)
+        with _import_path_handed_on():
+            ray.init(**settings)
+    else:
+        ray.init(**settings)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _import_path_handed_on() -> Iterator[None]:
+    """Workers started in the body import from where this process does: an evaluator may lie beside a script."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(p).absolute()) for p in sys.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @ray.remote(max_retries=0)  # the loop decides about another attempt, and counts it

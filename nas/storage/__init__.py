@@ -1,1 +1,50 @@
-"""."""
+"""Where jobs and trials are remembered: in memory, in a SQLite file, or in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nas.storage.errors import DatabaseError, DatabaseOutOfDate, DatabaseTooNew
+
+if TYPE_CHECKING:
+    from nas.storage.memory import MemoryStore
+    from nas.storage.sql import SqlStore
+
+__all__ = ["DatabaseError", "DatabaseOutOfDate", "DatabaseTooNew", "open_store"]
+
+
+def open_store(url: str | None, *, lease_seconds: float = 30.0) -> MemoryStore | SqlStore:
+    """The store at a database URL, or a fresh one in memory for None.
+
+    An empty database gets its tables; a SQLite file of an older version is upgraded.
+
+    Raises:
+        DatabaseError: for a URL that cannot be used, or a database that cannot be reached;
+            `DatabaseOutOfDate` where `nas db upgrade` must be run first, `DatabaseTooNew` where a newer
+            version made it.
+    """
+    if url is None:
+        from nas.storage.memory import MemoryStore
+
+        return MemoryStore(lease_seconds=lease_seconds)
+    # imported here, for they take a fifth of a second that no store in memory needs
+    from nas.storage.migrate import revision_of, upgrade
+    from nas.storage.schema import REVISION
+    from nas.storage.sql import SqlStore
+
+    store = SqlStore(url, lease_seconds=lease_seconds)
+    with store.database.reading() as connection:
+        found = revision_of(connection)
+    if found is not None and found > REVISION:
+        raise DatabaseTooNew(
+            f"the database {store.database} has schema {found}, and this version knows {REVISION} at most; "
+            "use the version of nas-service that made it, or a newer one"
+        )
+    if found is None or (found < REVISION and store.database.is_sqlite):
+        upgrade(url)
+    elif found < REVISION:
+        raise DatabaseOutOfDate(
+            f"the database {store.database} has schema {found}, and this version needs {REVISION}; "
+            "run: nas db upgrade"
+        )
+    return store

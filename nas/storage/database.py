@@ -45,13 +45,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database. Raises `DatabaseError` where it cannot be used."""
+        """A transaction that sees one state of the database. Raises `DatabaseError`."""
         with self._errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that is committed at the end. Raises `DatabaseError` where it cannot be used."""
+        """A transaction that is committed at the end. Raises `DatabaseError`."""
         with self._errors(), self._writer.begin() as connection:
             yield connection
 
@@ -81,7 +81,9 @@ def _parse(text: str) -> URL:
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise DatabaseError(f"{url.drivername}:// is not supported; allowed: {_FORMS}")
     if url.username or url.host or not url.database or url.database == ":memory:" or "mode" in url.query:
-        raise DatabaseError("a SQLite URL must name a file: sqlite:///file.db, or sqlite:////absolute/file.db")
+        raise DatabaseError(
+            "a SQLite URL must name a file: sqlite:///file.db, or sqlite:////absolute/file.db"
+        )
     return url
 
 
@@ -106,7 +108,7 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _on_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
-    # Left alone, the driver begins transactions at the first INSERT or UPDATE, after the reads that it depends on.
+    # Left alone, the driver begins a transaction at the first INSERT or UPDATE, after the reads before it.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")

@@ -14,11 +14,14 @@ from nas.job import JobState
 from nas.objectives import Problem
 from nas.trial import Broken, BrokenKind, Outcome, Proposal, Trial, TrialState
 
+ON_REQUEST = "cancelled on request"
+"""Why a job ended that no runner held when it was asked to."""
+
 
 class Ledger:
     """What the holder of a lease knows of the job's trials.
 
-    Trials are numbered, and finished ones ordered, without gaps, so the counts give the next number and order.
+    Trials are numbered, and finished ones ordered, without gaps: the counts give the next number and order.
     """
 
     def __init__(

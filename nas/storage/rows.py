@@ -17,6 +17,9 @@ from search_spaces.load import space_of
 
 _GENE = np.dtype("<u2")
 
+CHANGING = ("state", "attempt", "metrics", "feasible", "reason", "finish_order", "finished_at")
+"""The columns of a trial that change after its beginning."""
+
 
 class Document:
     """A job's document as it is stored, parsed once.

@@ -6,7 +6,6 @@ import math
 from collections import OrderedDict
 
 import numpy as np
-import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that the field knows
 from torch import Tensor, nn
 
@@ -24,8 +23,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class StagedNetwork(nn.Module):
     """Stem, stages, head; input (batch, channels, height, width), output (batch, classes) logits.
 
-    Built from the canonical genes, so equal keys draw equal weights from equal torch seeds. A stage of depth 0
-    is not there, and the stages after it keep their names.
+    Built from the canonical genes, so equal keys draw equal weights from equal torch seeds. A stage of depth
+    0 is not there, and the stages after it keep their names.
     """
 
     def __init__(self, space: StagedSpace, arch: Architecture) -> None:
@@ -60,9 +59,9 @@ class StagedNetwork(nn.Module):
 class DepthwiseBlock(nn.Module):
     """Depthwise convolution between an optional expansion and a projection, both 1 x 1.
 
-    With `linear`, an inverted residual (Sandler et al. 2018): no activation after the projection, and a shortcut
-    where the shape stays. Without, a depthwise-separable convolution (Howard et al. 2017). The expansion is
-    there where `hidden` differs from None.
+    With `linear`, an inverted residual (Sandler et al. 2018): no activation after the projection, and a
+    shortcut where the shape stays. Without, a depthwise-separable convolution (Howard et al. 2017). There is
+    an expansion where `hidden` gives its channels.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class DepthwiseBlock(nn.Module):
         self.expand_norm = None if hidden is None else nn.BatchNorm2d(inner)
         self.depthwise = _conv(inner, inner, kernel, stride, groups=inner)
         self.depthwise_norm = nn.BatchNorm2d(inner)
-        squeezed = int(divisible(np.float64(inner / 4)))
+        squeezed = int(divisible(np.asarray(inner / 4)))
         self.squeeze = nn.Conv2d(inner, squeezed, 1) if squeeze_excite else None
         self.excite = nn.Conv2d(squeezed, inner, 1) if squeeze_excite else None
         self.project = _conv(inner, width, 1)
@@ -93,8 +92,8 @@ class DepthwiseBlock(nn.Module):
         self.shortcut = linear and stride == 1 and into == width
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (batch, into, height, width) to (batch, width, ceil(height / stride), ceil(width / stride))."""
-        y = x
+        """From (batch, into, h, w) to (batch, width, ceil(h / stride), ceil(w / stride))."""
+        y: Tensor = x
         if self.expand is not None and self.expand_norm is not None:
             y = self.activation(self.expand_norm(self.expand(y)))
         y = self.activation(self.depthwise_norm(self.depthwise(y)))
@@ -103,7 +102,9 @@ class DepthwiseBlock(nn.Module):
         y = self.project_norm(self.project(y))
         if not self.linear:
             y = self.activation(y)
-        return x + y if self.shortcut else y
+        if self.shortcut:
+            y = x + y
+        return y
 
 
 def conv_block(into: int, width: int, kernel: int, stride: int, activation: str) -> nn.Sequential:

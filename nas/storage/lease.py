@@ -1,0 +1,95 @@
+"""The right to write one job's trials in a database, held by a fence that every write checks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from nas.contracts import LeaseLost
+from nas.job import Job, JobState
+from nas.storage import queries
+from nas.storage.ledger import Ledger, after_release, storable
+from nas.trial import Outcome, Proposal, Trial
+
+if TYPE_CHECKING:
+    from nas.storage.sql import SqlStore
+
+
+class SqlLease:
+    """See `nas.contracts.Lease`. Safe for threads: a heartbeat may renew it while a search writes.
+
+    Open trials are known here, so writing one reads nothing but the fence. After a `DatabaseError` it is not
+    known whether the write took place: drop the lease, and claim the job again.
+    """
+
+    def __init__(self, store: SqlStore, job: Job, fence: int, ledger: Ledger, seconds: float) -> None:
+        self._store, self._database = store, store.database
+        self._job, self._fence, self._seconds = job, fence, seconds
+        self._ledger = ledger
+        self._lock = threading.Lock()
+
+    def renew(self) -> Job:
+        """Keep the right for as long again, and see what is requested of the job."""
+        with self._lock, self._database.writing() as connection:
+            mine = {"the_job": self._job.id, "the_fence": self._fence, "seconds": self._seconds}
+            row = connection.execute(queries.RENEW, mine).first()
+            if row is None:
+                raise self._lost()
+            return replace(
+                self._job, state=JobState(row.state), reason=row.reason, counts=self._ledger.counts
+            )
+
+    def trials(self) -> Sequence[Trial]:
+        """All trials of the job, by number."""
+        return self._store.trials(self._job.id)
+
+    def open(self, work: Sequence[Proposal | Trial]) -> Sequence[Trial]:
+        """New trials for proposals; PENDING trials are started again. All come back RUNNING."""
+        with self._lock:
+            with self._writing() as (connection, _):
+                trials = self._ledger.open(work, time.time())
+                again = [isinstance(item, Trial) for item in work]
+                pairs = list(zip(trials, again, strict=True))
+                queries.add_trials(connection, self._job.id, [t for t, known in pairs if not known])
+                queries.change_trials(connection, self._job.id, [t for t, known in pairs if known])
+            self._ledger.keep(trials)
+            return trials
+
+    def close(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
+        """Write outcomes, in the order given. A trial whose worker was lost comes back PENDING."""
+        with self._lock:
+            with self._writing() as (connection, _):
+                trials = self._ledger.close(outcomes, time.time())
+                queries.change_trials(connection, self._job.id, trials)
+            self._ledger.keep(trials)
+            return trials
+
+    def release(self, state: JobState, reason: str | None = None) -> None:
+        """Give the right back; a request that came in meanwhile goes before `state`."""
+        with self._lock:
+            with self._writing() as (connection, current):
+                at = time.time()
+                final = after_release(current, state)
+                why = storable(reason) if reason is not None and final is state else None
+                trials = self._ledger.release(final, why, at)
+                queries.change_trials(connection, self._job.id, trials)
+                queries.let_go(connection, self._job.id, final, why, at)
+            self._ledger.keep(trials)
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, JobState]]:
+        """A transaction in which the lease holds, and the job's state. Raises `LeaseLost`."""
+        with self._database.writing() as connection:
+            row = connection.execute(queries.FENCE, {"the_job": self._job.id}).first()
+            if row is None or row.fence != self._fence:
+                raise self._lost()
+            yield connection, JobState(row.state)
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(f"job {self._job.id} has gone to another runner, or was let go")
