@@ -7,8 +7,7 @@ import argparse
 import uvicorn
 
 from api import create_app
-from nas.settings import Settings
-from nas.storage import open_store
+from nas.settings import open_configured_store
 
 
 def main() -> None:
@@ -17,7 +16,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    app = create_app(open_store(Settings().database_url))
+    app = create_app(open_configured_store())
     uvicorn.run(app, host=options.host, port=options.port, log_level="info")
 
 

@@ -11,8 +11,8 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 from yaml import YAMLError
 
-from api.problems import Refused
-from search_spaces import SpecError
+from api.problems import Refused, faulty
+from search_spaces import Fault
 from search_spaces.faults import show
 from search_spaces.load import parse_text
 
@@ -44,8 +44,8 @@ def document(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[
     """The document in the body.
 
     Raises:
-        Refused: 415 for another content type, 400 for what cannot be parsed.
-        SpecError: for what is not a mapping, or holds values that are not text, finite numbers, or booleans.
+        Refused: 415 for another content type, 413 for too much, 400 for what cannot be parsed, 422 for what
+            is not a mapping or holds values that are not text, booleans or finite numbers.
     """
     name, parse = _format(request, raw)
     if name == "YAML" and len(raw) > MAX_YAML_BYTES:
@@ -64,7 +64,7 @@ def document(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[
     ):  # PyYAML's, where a tag such as !!timestamp stands before other text
         raise Refused(400, f"the body is not valid {name}: a value does not fit its tag") from None
     if not isinstance(found, Mapping):
-        raise SpecError.at("", f"{show(found)} is not a document; a mapping is needed")
+        raise _wrong((), f"{show(found)} is not a document; a mapping is needed")
     _examine(found)
     return found
 
@@ -111,13 +111,13 @@ def _examine(document: Mapping[Any, Any]) -> None:
         if isinstance(value, Mapping):
             for key, inner in value.items():
                 if not isinstance(key, str) or not _is_text(key):
-                    raise SpecError.at(_dotted(path), f"key {show(key)} is not allowed; keys are text")
+                    raise _wrong(path, f"key {show(key)} is not allowed; keys are text")
                 pending.append(((*path, key), inner))
         elif isinstance(value, list):
             pending += [((*path, i), inner) for i, inner in enumerate(value)]
         elif not _is_scalar(value):
             allowed = "text, booleans, finite numbers and integers of 64 bits"
-            raise SpecError.at(_dotted(path), f"{show(value)} is not allowed; allowed: {allowed}")
+            raise _wrong(path, f"{show(value)} is not allowed; allowed: {allowed}")
 
 
 def _is_scalar(value: object) -> bool:
@@ -133,8 +133,8 @@ def _is_text(value: str) -> bool:
     return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-def _dotted(path: tuple[object, ...]) -> str:
-    return ".".join(map(str, path))
+def _wrong(path: tuple[object, ...], message: str) -> Refused:
+    return faulty("document", [Fault(".".join(map(str, path)), message)])
 
 
 def _too_deep() -> Refused:

@@ -14,12 +14,12 @@ from api import models, pages
 from api.body import Document
 from api.fronts import Fronts
 from api.openapi import PROBLEM, body_of
-from api.problems import Refused
+from api.problems import Refused, faulty
 from nas import contracts
 from nas.check import check
 from nas.job import Job, JobSpec, JobState
 from nas.wire import front_dict, job_dict, trial_dict
-from search_spaces import Fault
+from search_spaces import Fault, SpecError
 
 
 class _Id(Convertor[str]):
@@ -68,8 +68,11 @@ def submit_job(
     store: Store, document: Document, query: Annotated[models.Submission, Query()]
 ) -> JSONResponse:
     """Start a search."""
-    spec = JobSpec.parse(document)
-    space = check(spec, remote=True)
+    try:
+        spec = JobSpec.parse(document)
+        space = check(spec, remote=True)
+    except SpecError as error:
+        raise faulty("document", error.faults) from None
     if query.validate_only:
         return JSONResponse({"spec": spec.dump(), "size": space.size})
     job = store.submit(spec)
@@ -168,8 +171,9 @@ def get_pareto_front(
         front = fronts.of(store.job(job_id))
     wanted, given = len(front.problem.objectives), len(query.reference)
     if given not in (0, wanted):
-        message = f"has {given} values; allowed: {wanted}, one an objective"
-        raise Refused(422, f"reference {message}", [Fault("reference", message)])
+        raise faulty(
+            "query", [Fault("reference", f"has {given} values; allowed: {wanted}, one an objective")]
+        )
     return JSONResponse(front_dict(front, query.reference or None))
 
 

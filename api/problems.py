@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from starlette.exceptions import HTTPException
 
 from nas.job import WrongState
-from search_spaces import Fault, SpecError
+from nas.storage import DatabaseError
+from search_spaces import Fault
 from search_spaces.faults import show
 
 CODES = {
@@ -39,6 +39,12 @@ class Refused(Exception):
         self.status, self.detail, self.faults = status, detail, faults
 
 
+def faulty(what: str, faults: Sequence[Fault]) -> Refused:
+    """The refusal, 422, of a document or a query that can be read and yet is wrong."""
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return Refused(422, f"the {what} has {count}; the first: {faults[0]}", faults)
+
+
 def problem(
     status: int, detail: str, *, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
@@ -55,22 +61,12 @@ def problem(
     return JSONResponse(content, status, headers, media_type="application/problem+json")
 
 
-def unavailable() -> JSONResponse:
-    """The answer while the database is away."""
-    headers = {"Retry-After": str(RETRY_AFTER)}
-    return problem(503, "the database does not answer; try again", headers=headers)
-
-
 def install(app: FastAPI) -> None:
     """Have every exception that a route can raise answered with a problem."""
 
     @app.exception_handler(Refused)
     def refused(request: Request, error: Refused) -> JSONResponse:
         return problem(error.status, error.detail, faults=error.faults)
-
-    @app.exception_handler(SpecError)
-    def spec_error(request: Request, error: SpecError) -> JSONResponse:
-        return _faulty("document", error.faults)
 
     @app.exception_handler(WrongState)
     def wrong_state(request: Request, error: WrongState) -> JSONResponse:
@@ -80,28 +76,22 @@ def install(app: FastAPI) -> None:
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         if any(e["loc"][0] == "path" for e in error.errors()):  # no such id or number can exist
             return problem(404, f"{show(request.url.path)} does not exist")
-        return _faulty("query", [_fault(e) for e in error.errors()])
+        return refused(request, faulty("query", [_fault(e) for e in error.errors()]))
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> JSONResponse:
         detail = f"{request.method} {show(request.url.path)}: {error.detail}"
         return problem(error.status_code, detail, headers=error.headers)
 
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(InterfaceError)
-    @app.exception_handler(TimeoutError)
-    def database_away(request: Request, error: Exception) -> JSONResponse:
-        return unavailable()
+    @app.exception_handler(DatabaseError)
+    def database_away(request: Request, error: DatabaseError) -> JSONResponse:
+        headers = {"Retry-After": str(RETRY_AFTER)}
+        return problem(503, "the database does not answer; try again", headers=headers)
 
     @app.exception_handler(Exception)
     def bug(request: Request, error: Exception) -> JSONResponse:
         # Starlette raises the exception again once this is sent, so that the server logs it with its stack.
         return problem(500, "an error of the service itself; its log has the details")
-
-
-def _faulty(what: str, faults: Sequence[Fault]) -> JSONResponse:
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return problem(422, f"the {what} has {count}; the first: {faults[0]}", faults=faults)
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from api import models
 from api.body import Document
 from api.openapi import PROBLEM, body_of
-from api.problems import Refused
+from api.problems import Refused, faulty
 from nas.wire import space_dict, space_summary
 from search_spaces import SpecError, load_space, presets
 from search_spaces.declared import DeclaredSpace
@@ -34,7 +34,11 @@ def list_spaces() -> JSONResponse:
 )
 def validate_space(document: Document) -> JSONResponse:
     """Check a space document and count its points; nothing is written."""
-    return JSONResponse(space_dict(_declared(document)))
+    try:
+        space = _declared(document)
+    except SpecError as error:
+        raise faulty("document", error.faults) from None
+    return JSONResponse(space_dict(space))
 
 
 @router.get("/{name}", response_model=models.Space, responses={404: PROBLEM})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import traceback
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import structlog
 
 from nas.check import check
 from nas.contracts import Evaluator, Lease, LeaseLost, Queue, Searcher
-from nas.executors import ExecutorKind, opened, session
+from nas.executors import ExecutorKind, opened
 from nas.executors.attempt import Task
 from nas.job import Job, JobSpec, JobState
 from nas.loop import Ending, Observe, search
@@ -126,14 +125,13 @@ def run(
 
 def serve(queue: Queue, executor: ExecutorKind, stopping: threading.Event) -> None:
     """Run jobs, one after the other, until `stopping` is set."""
-    with session(executor, os.cpu_count() or 1):
-        log.info("runner ready", executor=executor)
-        while not stopping.is_set():
-            lease = queue.claim()
-            if lease is None:
-                stopping.wait(POLL)
-            else:
-                _serve_one(lease, executor, stopping)
+    log.info("runner ready", executor=executor)
+    while not stopping.is_set():
+        lease = queue.claim()
+        if lease is None:
+            stopping.wait(POLL)
+        else:
+            _serve_one(lease, executor, stopping)
 
 
 def _serve_one(lease: Lease, executor: ExecutorKind, stopping: threading.Event) -> None:

@@ -7,6 +7,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from nas.storage import open_store
+from nas.storage.memory import MemoryStore
+from nas.storage.sql import SqlStore
+
 
 class Settings(BaseSettings):
     """Read from environment variables that begin with ``NAS_``."""
@@ -16,4 +20,13 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="sqlite:///.nas/nas.db", description="where jobs and trials are kept (SQLAlchemy URL)"
     )
+    lease_seconds: float = Field(
+        default=30.0, gt=0, description="after so long without a sign of life a runner has lost its job"
+    )
     data_dir: Path | None = Field(default=None, description="the data registry: data sets and tables by name")
+
+
+def open_configured_store() -> MemoryStore | SqlStore:
+    """The store that the environment names. Raises `DatabaseError` where it cannot be used."""
+    settings = Settings()
+    return open_store(settings.database_url, lease_seconds=settings.lease_seconds)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import create_engine, make_url, text
 
 sys.path.insert(0, str(Path(__file__).parent / "contracts"))  # classes that several test files share
 
@@ -29,3 +32,24 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"benchmark tables are not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database that is this test's own: a SQLite file, and one on the PostgreSQL server given."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/nas.db"
+        return
+    server = os.environ.get("NAS_TEST_POSTGRES_URL")
+    if not server:
+        pytest.skip("NAS_TEST_POSTGRES_URL names no PostgreSQL server")
+    name = f"nas_test_{uuid.uuid4().hex[:12]}"
+    engine = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    try:
+        yield make_url(str(server)).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        engine.dispose()

@@ -100,10 +100,9 @@ def _request(job: str, request: Request, json: bool) -> None:
 
 
 def _store() -> LocalStore:
-    from nas.settings import Settings
-    from nas.storage import open_store
+    from nas.settings import open_configured_store
 
-    return open_store(Settings().database_url)
+    return open_configured_store()
 
 
 def _named(store: LocalStore, job: str) -> str:

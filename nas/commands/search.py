@@ -35,16 +35,14 @@ def search(
     with faults_told():
         from nas.executors import session
         from nas.local import read_study, study_of, submit
-        from nas.settings import Settings
-        from nas.storage import open_store
+        from nas.settings import open_configured_store
 
-        url = Settings().database_url
         if resume is None:
             study = read_study(spec or "", max_trial_count=trials, parallel_trial_count=parallel, seed=seed)
-            store = open_store(url)
+            store = open_configured_store()
             job_id = submit(store, study)
         else:
-            store, job_id = open_store(url), resume
+            store, job_id = open_configured_store(), resume
             study = study_of(store.job(job_id).spec)
         with session(executor, study.spec.budget.parallel_trial_count):
             result = _driven(store, study, job_id, executor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,8 +27,10 @@ def serve(
     executor: Executor = "ray",
 ) -> None:
     """Serve the HTTP API and run jobs on this machine: two processes, watched by this one."""
+    from nas.settings import open_configured_store
+
     with faults_told():
-        _open_store()  # creates the database before two processes use it
+        open_configured_store()  # creates the database before two processes use it
     commands = {"api": [sys.executable, "-m", "api", "--host", host, "--port", str(port)]}
     if runner:
         commands["runner"] = [sys.executable, "-m", "nas", "runner", "--executor", executor]
@@ -36,11 +39,15 @@ def serve(
 
 def runner(executor: Executor = "ray") -> None:
     """Run jobs from the queue until stopped; SIGTERM or Ctrl-C hands the current job back."""
+    from nas.executors import session
     from nas.runner import serve as serve_queue
+    from nas.settings import open_configured_store
 
-    stopping = _on_signals()
     with faults_told():
-        serve_queue(_open_store(), executor, stopping)
+        store = open_configured_store()
+    with session(executor, os.cpu_count() or 1):
+        stopping = _on_signals()  # after Ray, which sets handlers of its own
+        serve_queue(store, executor, stopping)
 
 
 @db.command()
@@ -54,13 +61,6 @@ def upgrade() -> None:
         url = Settings().database_url
         migrate(url)
         say(f"the database is at revision {current(url)}")
-
-
-def _open_store():  # type: ignore[no-untyped-def]
-    from nas.settings import Settings
-    from nas.storage import open_store
-
-    return open_store(Settings().database_url)
 
 
 def _on_signals() -> threading.Event:

@@ -295,8 +295,9 @@ def _bytes(path: Path) -> bytes:
 
 def _read_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            arrays = dict(file) if isinstance(file, Mapping) else {}
     except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise SpecError.at("", f"{path.name} cannot be read: {error}") from None
     alone = {"x": "x_train", "y": "y_train"}

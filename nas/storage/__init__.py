@@ -27,24 +27,14 @@ def open_store(url: str | None, *, lease_seconds: float = 30.0) -> MemoryStore |
         from nas.storage.memory import MemoryStore
 
         return MemoryStore(lease_seconds=lease_seconds)
-    # imported here, for they take a fifth of a second that no store in memory needs
-    from nas.storage.migrate import revision_of, upgrade
-    from nas.storage.schema import REVISION
+    # imported here, for they take a fifth of a second that a store in memory can do without
+    from nas.storage.migrate import make_ready
     from nas.storage.sql import SqlStore
 
     store = SqlStore(url, lease_seconds=lease_seconds)
-    with store.database.reading() as connection:
-        found = revision_of(connection)
-    if found is not None and found > REVISION:
-        raise DatabaseTooNew(
-            f"the database {store.database} has schema {found}, and this version knows {REVISION} at most; "
-            "use the version of nas-service that made it, or a newer one"
-        )
-    if found is None or (found < REVISION and store.database.is_sqlite):
-        upgrade(url)
-    elif found < REVISION:
-        raise DatabaseOutOfDate(
-            f"the database {store.database} has schema {found}, and this version needs {REVISION}; "
-            "run: nas db upgrade"
-        )
+    try:
+        make_ready(store.database)
+    except BaseException:
+        store.close()
+        raise
     return store

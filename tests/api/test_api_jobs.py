@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.job import JobSpec, JobState
+from nas.trial import TrialState
+from nas.wire import job_dict
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+def test_a_job_is_accepted_and_can_be_read(client, store, document):
+    answer = client.post("/v1/jobs", json=document)
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert client.get(answer.headers["location"]).json() == job == job_dict(store.job(job["id"]))
+    assert (job["name"], job["state"], job["started_at"], job["finished_at"]) == (
+        "cells",
+        "QUEUED",
+        None,
+        None,
+    )
+    assert job["counts"] == {state.value: 0 for state in TrialState}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", job["created_at"])
+
+
+def test_the_spec_of_a_job_is_the_document_with_its_defaults(client, document):
+    spec = client.post("/v1/jobs", json=document).json()["spec"]
+    assert spec == JobSpec.parse(document).dump()
+    assert spec["objectives"][0] == {"metric": "macs", "goal": "maximize"}
+    assert spec["space"]["family"] == "cell"
+    again = client.post("/v1/jobs", json=spec)
+    assert again.status_code == 202
+    assert again.json()["spec"] == spec
+
+
+@pytest.mark.parametrize("kind", ["application/yaml", "application/x-yaml; charset=utf-8", "text/yaml"])
+def test_yaml_is_accepted_beside_json(client, document, kind):
+    answer = client.post("/v1/jobs", content=yaml.safe_dump(document), headers={"Content-Type": kind})
+    assert answer.status_code == 202
+    assert answer.json()["spec"] == JobSpec.parse(document).dump()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_curl_can_post_an_example(client, example):
+    curl = {"Content-Type": "application/x-www-form-urlencoded"}  # what `curl --data-binary` says of any file
+    answer = client.post("/v1/jobs?validate_only=true", content=example.read_bytes(), headers=curl)
+    # an example that names a callable or a file is for the shell alone
+    assert answer.status_code == 200 or "over HTTP" in answer.text
+
+
+def test_curl_can_post_both_formats_without_naming_them(client, document):
+    curl = {"Content-Type": "application/x-www-form-urlencoded"}
+    as_yaml = client.post("/v1/jobs", content=yaml.safe_dump(document), headers=curl)
+    as_json = client.post("/v1/jobs", json=document, headers=curl)
+    assert as_yaml.status_code == as_json.status_code == 202
+    assert as_yaml.json()["spec"] == as_json.json()["spec"]
+
+
+def test_validate_only_writes_nothing(client, store, document):
+    answer = client.post("/v1/jobs?validate_only=true", json=document)
+    assert answer.status_code == 200
+    assert answer.json() == {"spec": JobSpec.parse(document).dump(), "size": 5**6}
+    assert "location" not in answer.headers
+    assert not store.jobs()
+
+
+def test_validate_only_finds_the_same_faults(client, store, document):
+    document["constraints"] = ["params <= 1"]
+    answers = [client.post(f"/v1/jobs?validate_only={flag}", json=document) for flag in ("true", "false")]
+    assert [a.status_code for a in answers] == [422, 422]
+    assert answers[0].json() == answers[1].json()
+    assert not store.jobs()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_pages_give_every_job_once_the_newest_first(client, store, new_search, size):
+    expected = [new_search().id for _ in range(7)][::-1]
+    found, query = [], {"page_size": size}
+    while True:
+        page = client.get("/v1/jobs", params=query).json()
+        assert 0 < len(page["jobs"]) <= size
+        found += [job["id"] for job in page["jobs"]]
+        if page["next_page_token"] is None:
+            break
+        query["page_token"] = page["next_page_token"]
+    assert found == expected == [job.id for job in store.jobs()]
+
+
+def test_no_jobs_are_one_empty_page(client):
+    assert client.get("/v1/jobs").json() == {"jobs": [], "next_page_token": None}
+
+
+def test_jobs_are_filtered_by_state(client, new_search):
+    queued, cancelled, paused = (new_search() for _ in range(3))
+    client.post(f"/v1/jobs/{cancelled.id}:cancel")
+    client.post(f"/v1/jobs/{paused.id}:pause")
+
+    def ids(query: str) -> list[str]:
+        return [job["id"] for job in client.get(f"/v1/jobs?{query}").json()["jobs"]]
+
+    assert ids("state=QUEUED") == [queued.id]
+    assert ids("state=PAUSED&state=CANCELLED") == [paused.id, cancelled.id]
+    assert ids("state=RUNNING") == []
+
+
+def test_a_page_token_holds_for_its_filter_only_but_for_any_size(client, new_search):
+    for _ in range(3):
+        new_search()
+    token = client.get("/v1/jobs?page_size=1&state=QUEUED&state=PAUSED").json()["next_page_token"]
+    larger = client.get(f"/v1/jobs?page_size=5&state=PAUSED&state=QUEUED&page_token={token}")
+    assert len(larger.json()["jobs"]) == 2
+    other = client.get(f"/v1/jobs?page_token={token}")
+    assert (other.status_code, other.json()["code"]) == (400, "INVALID_ARGUMENT")
+
+
+def test_a_job_that_waits_is_cancelled_at_once(client, search):
+    answer = client.post(f"/v1/jobs/{search.id}:cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, "CANCELLED")
+    assert client.post(f"/v1/jobs/{search.id}:cancel").json()["state"] == "CANCELLED"
+
+
+def test_a_job_that_runs_is_asked_to_change(client, search):
+    search.open(1)
+    for verb, state in (("pause", "PAUSING"), ("cancel", "CANCELLING")):
+        answer = client.post(f"/v1/jobs/{search.id}:{verb}")
+        assert (answer.status_code, answer.json()["state"]) == (202, state)
+        assert client.get(f"/v1/jobs/{search.id}").json()["state"] == state
+
+
+def test_a_paused_job_is_resumed(client, search):
+    assert client.post(f"/v1/jobs/{search.id}:pause").json()["state"] == "PAUSED"
+    answer = client.post(f"/v1/jobs/{search.id}:resume")
+    assert (answer.status_code, answer.json()["state"]) == (200, "QUEUED")
+
+
+def test_a_job_counts_its_trials_by_state(client, search):
+    search.run(5)
+    search.open(2, seed=1)
+    job = client.get(f"/v1/jobs/{search.id}").json()
+    assert {s: n for s, n in job["counts"].items() if n} == {"SUCCEEDED": 4, "INFEASIBLE": 1, "RUNNING": 2}
+    assert job["state"] == "RUNNING"
+    assert job["started_at"] >= job["created_at"]
+
+
+def test_error_is_there_only_where_a_job_failed_or_was_cancelled(client, search):
+    search.run(2)
+    assert "error" not in client.get(f"/v1/jobs/{search.id}").json()
+    search.release(JobState.FAILED, "10 trials failed")
+    job = client.get(f"/v1/jobs/{search.id}").json()
+    assert (job["state"], job["error"]) == ("FAILED", "10 trials failed")
+    assert "reason" not in job
+    assert job["finished_at"] is not None
+
+
+def test_a_job_that_succeeded_may_say_why_it_ended(client, search):
+    search.run(2)
+    search.release(JobState.SUCCEEDED, "the space is exhausted")
+    job = client.get(f"/v1/jobs/{search.id}").json()
+    assert (job["state"], job["reason"]) == ("SUCCEEDED", "the space is exhausted")
+    assert "error" not in job

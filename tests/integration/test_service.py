@@ -1,0 +1,161 @@
+"""The real processes: `nas serve` over HTTP, and a runner that is killed in the middle of a job."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from nas.job import JobSpec, JobState
+from nas.storage import open_store
+from nas.trial import TrialState
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "space": "digits-tiny",
+    "objectives": ["max accuracy", "min model_size_bytes"],
+    "searcher": "random",
+    "evaluator": {"kind": "training", "dataset": "digits", "epochs": 1},
+    "budget": {"max_trial_count": 12, "parallel_trial_count": 2},
+}
+
+
+def until(ready: Callable[[], Any], seconds: float = 90) -> Any:
+    """Wait for something true; bounded, so that a test fails instead of hanging."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = ready()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(arguments: list[str], database: str, folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "out.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nas", *arguments],
+            env={**os.environ, "NAS_DATABASE_URL": database, "NAS_LEASE_SECONDS": "4"},
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 of the process and of everything that it started in its session."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def server(database: str, tmp_path: Path) -> Iterator[httpx.Client]:
+    port = free_port()
+    process = start(["serve", "--port", str(port)], database, tmp_path)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+
+        def answers() -> bool:
+            try:
+                return client.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        until(answers)
+        yield client
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.timeout(300)
+def test_a_job_over_http_from_document_to_front(server: httpx.Client) -> None:
+    checked = server.post(
+        "/v1/jobs",
+        params={"validate_only": "true"},
+        content=EXAMPLE.read_bytes(),
+        headers={"content-type": "application/yaml"},
+    )
+    assert checked.status_code == 200
+    assert server.get("/v1/jobs").json()["jobs"] == []
+
+    accepted = server.post("/v1/jobs", json=SMALL)
+    assert accepted.status_code == 202
+    job = accepted.headers["location"]
+    other = server.post("/v1/jobs", json={**SMALL, "budget": {"max_trial_count": 5000}}).headers["location"]
+
+    until(lambda: server.get(job).json()["state"] == "SUCCEEDED", 200)
+    until(lambda: server.get(other).json()["state"] == "RUNNING")
+    assert server.post(f"{other}:cancel").status_code in (200, 202)
+    until(lambda: server.get(other).json()["state"] == "CANCELLED", 30)
+
+    seen: list[int] = []
+    token = None
+    while token is not None or not seen:
+        page = server.get(f"{job}/trials", params={"page_size": 5, **({"page_token": token} if token else {})}).json()
+        seen += [t["number"] for t in page["trials"]]
+        token = page["next_page_token"]
+    assert seen == list(range(12))
+
+    front = server.get(f"{job}/pareto-front").json()
+    assert front["trials"]
+    assert all(t["state"] == "SUCCEEDED" and t["feasible"] for t in front["trials"])
+    assert front["hypervolume"] >= 0
+    assert len(front["reference"]) == 2
+
+    refused = server.post("/v1/jobs", json={**SMALL, "objectives": ["max accurracy"]})
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["faults"][0]["path"] == "objectives.0.metric"
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_of_the_runner_loses_nothing(database: str, tmp_path: Path) -> None:
+    store = open_store(database)
+    job_id = store.submit(JobSpec.parse({**SMALL, "budget": {"max_trial_count": 16, "parallel_trial_count": 1}})).id
+
+    def finished() -> dict[int, Any]:
+        return {t.number: t for t in store.trials(job_id) if t.state is TrialState.SUCCEEDED}
+
+    first = start(["runner", "--executor", "inline"], database, tmp_path)
+    until(lambda: len(finished()) >= 4)
+    kill_session(first)
+    before = finished()
+    assert store.job(job_id).state is JobState.RUNNING
+    second = start(["runner", "--executor", "inline"], database, tmp_path)
+    try:
+        until(lambda: store.job(job_id).state is JobState.SUCCEEDED, 200)
+    finally:
+        second.terminate()
+        assert second.wait(timeout=60) == 0
+    after = finished()
+    assert {n: after[n] for n in before} == before
+    assert sorted(after) == list(range(16))
+    store.close()
+
+
+@pytest.mark.timeout(200)
+def test_sigterm_hands_the_job_back(database: str, tmp_path: Path) -> None:
+    store = open_store(database)
+    job_id = store.submit(JobSpec.parse({**SMALL, "budget": {"max_trial_count": 5000}})).id
+    runner = start(["runner", "--executor", "inline"], database, tmp_path)
+    until(lambda: any(t.state is TrialState.SUCCEEDED for t in store.trials(job_id)))
+    runner.terminate()
+    assert runner.wait(timeout=60) == 0
+    assert store.job(job_id).state is JobState.QUEUED
+    assert all(t.state in (TrialState.SUCCEEDED, TrialState.PENDING) for t in store.trials(job_id))
+    assert all(t.attempt == 1 for t in store.trials(job_id))
+    store.close()

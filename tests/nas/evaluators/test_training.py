@@ -1,0 +1,354 @@
+"""The training evaluator: it learns, the same way twice, and never looks at the test part."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.evaluators import datasets
+from nas.evaluators.fitting import fit, learning_rate, measure
+from nas.evaluators.infeasible import Infeasible
+from nas.evaluators.training import TrainingConfig, TrainingEvaluator
+from nas.trial import Proposal
+from search_spaces import Architecture, Recipe, Space, SpecError, load_space
+from search_spaces.staged import StagedSpace
+
+
+def space(recipe: Mapping[str, Any] | None = None, **changes: Any) -> StagedSpace:
+    """Small networks, so that a training takes a fraction of a second."""
+    found = load_space(
+        {
+            "family": "staged",
+            "input": [1, 8, 8],
+            "classes": 10,
+            "architecture": {
+                "stem": {"width": 8},
+                "stages": [{"block": "conv", "depth": 1, "width": [16, 24], "stride": 2}],
+            },
+            "quantization": {"weight_bits": [2, 8, 32], "activation_bits": [8, 32]},
+            "recipe": {"learning_rate": 0.01, **(recipe or {})},
+            **changes,
+        }
+    )
+    assert isinstance(found, StagedSpace)
+    return found
+
+
+def arch(of: Space, bits: int = 32, **values: Any) -> Architecture:
+    """The first value of every choice, but for the ones given."""
+    chosen: dict[str, Any] = {c.name: c.values[0] for c in of.choices}
+    chosen |= {name: bits for name in chosen if name.endswith("weight_bits")}
+    return of.canonical(of.architecture({**chosen, **values}))
+
+
+def silent(step: int, metrics: Mapping[str, float]) -> None:
+    pass
+
+
+def bound(of: Space, seed: int = 0, **settings: Any) -> TrainingEvaluator:
+    return TrainingConfig(**{"epochs": 2, "device": "cpu", **settings}).bind(of, seed)
+
+
+def measured(of: Space, architecture: Architecture, seed: int = 0, **settings: Any) -> dict[str, float]:
+    """Metrics but for the time that they took."""
+    found = dict(bound(of, seed, **settings).evaluate(Proposal(architecture), silent))
+    assert found.pop("train_seconds") > 0
+    return found
+
+
+def npz(path: Path, **arrays: Any) -> str:
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def faults(of: Space, **settings: Any) -> dict[str, str]:
+    return {f.path: f.message for f in TrainingConfig(**settings).faults(of)}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_it_learns(optimizer: str) -> None:
+    of = space({"optimizer": optimizer, "learning_rate": 0.02})
+    found = measured(of, arch(of), epochs=4)
+    assert set(found) == {"accuracy", "loss"}
+    assert found["accuracy"] > 0.85
+    assert found["loss"] < 0.7
+
+
+def test_the_same_architecture_trains_the_same_way() -> None:
+    of = space()
+    one = measured(of, arch(of))
+    torch.manual_seed(99)  # nothing outside of the evaluator matters
+    assert measured(of, arch(of)) == one
+    assert measured(of, arch(of), seed=1) != one
+
+
+def test_a_pickled_evaluator_measures_alike() -> None:
+    of = space()
+    copied = pickle.loads(pickle.dumps(bound(of)))
+    found = dict(copied.evaluate(Proposal(arch(of)), silent))
+    assert {k: found[k] for k in ("accuracy", "loss")} == measured(of, arch(of))
+
+
+def test_the_policy_is_applied_and_coarser_is_worse() -> None:
+    of = space()
+    full, eight, two = (measured(of, arch(of, bits), epochs=4) for bits in (32, 8, 2))
+    assert full["accuracy"] - eight["accuracy"] < 0.05
+    assert two["accuracy"] < full["accuracy"] - 0.1
+    assert two["loss"] > full["loss"]
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"mixup": 0.4}, {"label_smoothing": 0.2}, {"schedule": "constant"}, {"batch_size": 500}]
+)
+def test_every_part_of_the_recipe_has_an_effect(recipe: dict[str, Any]) -> None:
+    of = space(
+        {
+            name: [value, default]
+            for (name, value), default in zip(recipe.items(), [DEFAULTS[next(iter(recipe))]], strict=True)
+        }
+    )
+    name, value = next(iter(recipe.items()))
+    rng = np.random.default_rng(0)
+    x, y = (
+        torch.from_numpy(datasets.load("digits").train.x[:200]),
+        torch.from_numpy(datasets.load("digits").train.y[:200]),
+    )
+    losses = []
+    for given in (value, DEFAULTS[name]):
+        torch.manual_seed(0)
+        architecture = arch(of, **{f"recipe.{name}": given})
+        model = of.build(architecture)
+        rng = np.random.default_rng(0)
+        fit(model, x, y, of.recipe(architecture), 1, rng, silent)
+        losses.append(measure(model, x, y)[1])
+    assert losses[0] != losses[1]
+
+
+DEFAULTS: dict[str, Any] = {"mixup": 0.0, "label_smoothing": 0.0, "schedule": "cosine", "batch_size": 64}
+
+
+def test_schedules_by_closed_form() -> None:
+    at = [0.0, 0.25, 0.5, 0.75]
+    rates = {s: [learning_rate(Recipe(schedule=s, learning_rate=2.0), t) for t in at] for s in SCHEDULES}
+    assert rates["constant"] == [2.0] * 4
+    assert rates["linear"] == [2.0, 1.5, 1.0, 0.5]
+    assert rates["cosine"] == pytest.approx([2.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5])
+
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+def test_weights_decay_but_norms_and_biases_do_not() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    recipe = Recipe(learning_rate=1e-4, weight_decay=5000.0, schedule="constant", batch_size=8)
+    fit(model, torch.randn(8, 1, 4, 4), torch.arange(8) % 2, recipe, 1, np.random.default_rng(0), silent)
+    for name, p in model.named_parameters():
+        halved = before[name] / 2 if p.ndim > 1 else before[name]
+        torch.testing.assert_close(p.detach(), halved, atol=2e-4, rtol=0)
+
+
+class Recorder(nn.Module):
+    """A linear model that remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, 2)
+        self.seen: list[list[float]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.flatten().tolist())
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize(("n", "batch_size", "sizes"), [(11, 4, [6, 5]), (12, 4, [4, 4, 4]), (3, 64, [3])])
+def test_an_epoch_sees_every_example_once(n: int, batch_size: int, sizes: list[int]) -> None:
+    model, x = Recorder(), torch.arange(float(n)).reshape(n, 1, 1, 1)
+    steps: list[int] = []
+    fit(
+        model,
+        x,
+        torch.zeros(n, dtype=torch.int64),
+        Recipe(batch_size=batch_size),
+        2,
+        np.random.default_rng(0),
+        lambda step, metrics: steps.append(step),
+    )
+    assert [len(batch) for batch in model.seen] == sizes * 2
+    first, second = model.seen[: len(sizes)], model.seen[len(sizes) :]
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == x.flatten().tolist()
+    assert n < 4 or first != second
+    assert steps == [1, 2]
+
+
+def test_accuracy_and_loss_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
+    accuracy, loss = measure(nn.Identity(), logits, torch.tensor([0, 1, 1]))
+    assert accuracy == pytest.approx(2 / 3)
+    expected = [math.log1p(math.exp(-2)), math.log1p(math.exp(-1)), 2 + math.log1p(math.exp(-2))]
+    assert loss == pytest.approx(sum(expected) / 3)
+    with pytest.raises(Infeasible, match="nan"):
+        measure(nn.Identity(), logits * torch.nan, torch.tensor([0, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "fidelity", "expected"), [(4, None, 4), (4, 1.0, 4), (4, 0.5, 2), (4, 0.3, 2), (4, 0.01, 1)]
+)
+def test_fidelity_is_a_part_of_the_epochs(epochs: int, fidelity: float | None, expected: int) -> None:
+    of, steps = space(), []
+    evaluator = bound(of, epochs=epochs, train_limit=40)
+    evaluator.evaluate(Proposal(arch(of), fidelity), lambda step, metrics: steps.append((step, set(metrics))))
+    assert steps == [(i + 1, {"loss"}) for i in range(expected)]
+
+
+def test_epochs_of_the_recipe_count_where_it_gives_them() -> None:
+    of, steps = space({"epochs": [1, 3]}), []
+    evaluator = bound(of, epochs=None, train_limit=40)
+    evaluator.evaluate(Proposal(arch(of, **{"recipe.epochs": 3})), lambda step, metrics: steps.append(step))
+    assert steps == [1, 2, 3]
+
+
+def test_divergence_is_infeasible_with_its_epoch() -> None:
+    of = space({"optimizer": "sgd", "learning_rate": 1e25})
+    with pytest.raises(Infeasible, match=r"^diverged: loss is (nan|inf) in epoch 1$"):
+        measured(of, arch(of))
+
+
+def test_too_little_memory_is_infeasible() -> None:
+    class TooLarge(StagedSpace):
+        def build(self, arch: Architecture) -> nn.Module:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    of = TooLarge(space().document)
+    with pytest.raises(Infeasible, match="does not fit into the memory of cpu"):
+        measured(of, arch(of))
+
+
+def test_nothing_of_the_process_is_changed() -> None:
+    of = space()
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+
+    def stop(step: int, metrics: Mapping[str, float]) -> None:
+        assert torch.get_num_threads() == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bound(of).evaluate(Proposal(arch(of)), stop)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def parts() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 3
+    x = rng.normal(size=(240, 8, 8)) + 3 * y[:, None, None]
+    return {"x_train": x[:180], "y_train": y[:180], "x_valid": x[180:], "y_valid": y[180:]}
+
+
+def test_evaluate_does_not_look_at_the_test_part(tmp_path: Path) -> None:
+    of, given = space(classes=3), parts()
+    true = npz(tmp_path / "true.npz", **given, x_test=given["x_valid"], y_test=given["y_valid"])
+    garbage = npz(
+        tmp_path / "garbage.npz",
+        **given,
+        x_test=1e6 * np.random.default_rng(1).normal(size=(50, 8, 8)),
+        y_test=np.random.default_rng(2).integers(0, 3, 50),
+    )
+    found = measured(of, arch(of, 8), dataset=true)
+    assert found["accuracy"] > 0.8
+    assert measured(of, arch(of, 8), dataset=garbage) == found
+    # the very same training, measured on the test part: here the same examples
+    tested = bound(of, dataset=true).test(Proposal(arch(of, 8)))
+    assert tested == {"test_accuracy": found["accuracy"], "test_loss": found["loss"]}
+    assert bound(of, dataset=garbage).test(Proposal(arch(of, 8)))["test_accuracy"] < found["accuracy"]
+
+
+def test_train_limit_takes_a_part_of_the_training_examples() -> None:
+    of = space()
+    few, more = (measured(of, arch(of), train_limit=n) for n in (20, 1000))
+    assert few["accuracy"] < more["accuracy"]
+    assert measured(of, arch(of), train_limit=10**6) == measured(of, arch(of))
+
+
+def test_the_data_set_is_settled_when_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = space(classes=3)
+    npz(tmp_path / "own.npz", **parts())
+    monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path))
+    named = bound(of, dataset="own")
+    monkeypatch.delenv("NAS_DATA_DIR")
+    monkeypatch.chdir(tmp_path)
+    local = bound(of, dataset="own.npz")
+    monkeypatch.chdir("/")
+    assert named.source == local.source == str((tmp_path / "own.npz").resolve())
+    assert local.evaluate(Proposal(arch(of)), silent)["accuracy"] > 0.5
+
+
+def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
+    assert faults(space()) == {}
+    assert "cell family" in faults(load_space("nas-bench-201"))["kind"]
+    assert faults(space(), dataset="digit") == {
+        "dataset": "'digit' is no data set; in the data registry (NAS_DATA_DIR is not set): digits; a path must be "
+        "a folder with train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz], or an .npz file; "
+        'did you mean "digits"?'
+    }
+    assert faults(space(input=[3, 32, 32], classes=7)) == {
+        "dataset": "'digits' has examples of shape [1, 8, 8] and 10 classes; the space has input [3, 32, 32] "
+        "and 7 classes"
+    }
+    assert "recipe.epochs" in faults(space({"epochs": [5, 10]}), epochs=3)["epochs"]
+    assert faults(space({"epochs": [5, 10]})) == {}
+    assert "10 classes" in faults(space(), train_limit=9)["train_limit"]
+    assert "batch_size >= 2" in faults(space({"batch_size": [1, 64]}))["kind"]
+    broken = parts()
+    broken["x_train"][3, 2, 1] = np.nan
+    message = faults(space(classes=3), dataset=npz(tmp_path / "nan.npz", **broken))["dataset"]
+    assert message == "nan.npz: x_train has values that are not finite"
+
+
+def test_binding_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(SpecError, match="no data set"):
+        bound(space(), dataset="nowhere")
+
+
+@pytest.mark.parametrize("dataset", ["../secret", "/etc/passwd", "own.npz", "a\\b", ".", "digits\n"])
+def test_paths_are_refused_over_http(dataset: str) -> None:
+    (fault,) = TrainingConfig(dataset=dataset).remote_faults()
+    assert fault.path == "dataset"
+    assert "only names in the data registry are allowed over HTTP" in fault.message
+
+
+def test_names_are_allowed_over_http() -> None:
+    assert TrainingConfig(dataset="digits").remote_faults() == []
+    assert TrainingConfig(dataset="fashion-mnist").remote_faults() == []
+
+
+def test_checking_loads_neither_torch_nor_scikit_learn() -> None:
+    code = (
+        "import sys; from search_spaces import load_space; from nas.evaluators.training import TrainingConfig\n"
+        "config = TrainingConfig(); space = load_space('digits-tiny')\n"
+        "assert config.faults(space) == [] and config.bind(space, 0)\n"
+        "print([m for m in ('torch', 'sklearn', 'ray', 'pandas') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_fashion_mnist_is_learned_from_a_few_examples(shared_data: Path) -> None:
+    source = shared_data / "fashion-mnist"
+    if not source.is_dir():
+        pytest.skip(f"Fashion-MNIST is not at {source}")
+    of = space(input=[1, 28, 28])
+    assert faults(of, dataset=str(source)) == {}
+    found = measured(of, arch(of, 8), dataset=str(source), train_limit=1000, epochs=2)
+    datasets.load.cache_clear()
+    assert found["accuracy"] > 0.5
