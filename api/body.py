@@ -58,10 +58,7 @@ def document(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[
         raise _too_deep() from None
     except (ValueError, YAMLError) as error:
         raise Refused(400, f"the body is not valid {name}: {' '.join(str(error).split())}") from None
-    except (
-        AttributeError,
-        LookupError,
-    ):  # PyYAML's, where a tag such as !!timestamp stands before other text
+    except (AttributeError, LookupError):  # PyYAML's, for !!timestamp and the like before other text
         raise Refused(400, f"the body is not valid {name}: a value does not fit its tag") from None
     if not isinstance(found, Mapping):
         raise _wrong((), f"{show(found)} is not a document; a mapping is needed")
@@ -89,11 +86,11 @@ def _parse_json(text: str) -> Any:
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"key {show(twice)} stands twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"key {show(name)} stands twice")
+        found[name] = value
     return found
 
 

@@ -102,7 +102,7 @@ class JobSpec(BaseModel):
 
     name: str = Field(default="search", min_length=1, max_length=200)
     space: SpaceDocument
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=8)]
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=5)]  # exact hypervolume
     constraints: tuple[Constraint, ...] = ()
     searcher: SearcherConfig = PredictorGuidedConfig()
     evaluator: EvaluatorConfig = TrainingConfig()

@@ -54,10 +54,13 @@ class Architecture(Mapping[str, Value]):
     choices: Sequence[Choice] = field(repr=False)
 
     def __getitem__(self, name: str) -> Value:
-        for choice, gene in zip(self.choices, self.genes, strict=True):
-            if choice.name == name:
-                return choice.values[gene]
-        raise KeyError(f"{name!r} is not a choice of this space: {', '.join(c.name for c in self.choices)}")
+        if name not in self._values:
+            raise KeyError(f"{name!r} is not a choice of this space: {', '.join(self._values)}")
+        return self._values[name]
+
+    @cached_property
+    def _values(self) -> dict[str, Value]:
+        return {c.name: c.values[g] for c, g in zip(self.choices, self.genes, strict=True)}
 
     def __iter__(self) -> Iterator[str]:
         effective: dict[str, Value] = {}
@@ -84,7 +87,7 @@ def fingerprint(name: str, choices: Sequence[Choice]) -> bytes:
     return hashlib.blake2b(f"{name}\n{text}".encode(), digest_size=16).digest()
 
 
-def key_of(space_fingerprint: bytes, canonical_genes: Sequence[int]) -> str:
+def key_of(space_fingerprint: bytes, canonical_genes: NDArray[np.int64]) -> str:
     """The key of canonical genes: 32 hexadecimal digits."""
-    data = np.asarray(canonical_genes, dtype="<u2").tobytes()
+    data = canonical_genes.astype("<u2").tobytes()
     return hashlib.blake2b(data, key=space_fingerprint, digest_size=16).hexdigest()

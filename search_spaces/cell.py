@@ -16,7 +16,7 @@ from search_spaces.architecture import Architecture, Genes
 from search_spaces.declared import DeclaredSpace, FamilySection
 from search_spaces.document import Section
 from search_spaces.domains import Domain, choice, integer, varied
-from search_spaces.layers import Column, LayerTable, table
+from search_spaces.layers import Block, LayerTable, Modules
 from search_spaces.quantization import Part, add_policy
 from search_spaces.recipe import add_recipe
 from search_spaces.space import BuildError
@@ -35,7 +35,7 @@ class CellArchitectureSection(Section):
     nodes: Annotated[int, Field(ge=2, le=8)] = 4
     operations: choice(*OPERATIONS)  # type: ignore[valid-type]
     width: varied(integer(1, 1024), {"type": "integer", "minimum": 1}) = Domain((16,))  # type: ignore[valid-type]
-    cells: Annotated[int, Field(ge=1, le=64, description="cells a stage")] = 5
+    cells: Annotated[int, Field(ge=1, le=16, description="cells a stage")] = 5
     stages: Annotated[int, Field(ge=1, le=8)] = 3
 
 
@@ -70,6 +70,9 @@ class CellSpace(DeclaredSpace):
         self._policy = add_policy(variables, document.quantization, parts, part_of)
         self._recipe = add_recipe(variables, document.recipe)
         self.choices = variables.choices
+        self._modules = Modules(
+            self._module_names(), biased=frozenset({"classifier"}), bare=frozenset({"shortcut"})
+        )
 
     def canonical_genes(self, genes: Genes) -> Genes:
         """Operations on edges that lie on no path from input to output become ``none``.
@@ -93,33 +96,42 @@ class CellSpace(DeclaredSpace):
 
     def layers(self, genes: Genes) -> LayerTable:
         """The weight tensors of a population."""
-        section = self.document.architecture
+        section, n = self.document.architecture, len(genes)
         channels, height, width = self.document.input
-        c, area = self.width.read(genes), height * width
-        columns = [Column("stem.conv", 9 * channels * c, c, area)]
+        ones = np.ones((n, 1), dtype=np.int64)
+        c, area = self.width.read(genes)[:, None], height * width
+        kernels = self._kernels(genes)
+        blocks: list[Block] = [(9 * channels * c, c, area * ones)]
         for s in range(section.stages):
             if s > 0:
                 height, width = -(-height // 2), -(-width // 2)
                 area = height * width
-                columns += [
-                    Column(f"reductions.{s}.conv_a", 9 * c * 2 * c, 2 * c, area),
-                    Column(f"reductions.{s}.conv_b", 9 * 2 * c * 2 * c, 2 * c, area),
-                    Column(f"reductions.{s}.shortcut", c * 2 * c, 2 * c, area, normalised=False),
-                ]
+                three = np.concatenate([9 * c * 2 * c, 9 * 2 * c * 2 * c, c * 2 * c], axis=1)
+                blocks.append((three, np.repeat(2 * c, 3, axis=1), np.repeat(area * ones, 3, axis=1)))
                 c = 2 * c
-            kernels = [
-                sum(k * o.equals(genes, name).astype(np.int64) for name, k in _KERNELS.items())
-                for o in self.operations
-            ]
-            for cell in range(section.cells):
-                columns += [
-                    Column(f"stages.{s}.{cell}.edge_{i}_{j}", k**2 * c * c, c * (k > 0), area)
-                    for (i, j), k in zip(self.edges, kernels, strict=True)
-                ]
-        columns.append(Column("norm", 0, c, 0))
-        classes = self.document.classes
-        columns.append(Column("classifier", c * classes, classes, 1, normalised=False, biased=True))
-        return table(len(genes), columns, *self._policy.bits(genes))
+            edges = (kernels**2 * c * c, c * (kernels > 0), np.full_like(kernels, area))
+            weights, outputs, positions = (np.tile(array, section.cells) for array in edges)
+            blocks.append((weights, outputs, positions))
+        classes = self.document.classes * ones
+        blocks += [(0 * c, c, 0 * ones), (c * classes, classes, ones)]
+        return self._modules.table(blocks, *self._policy.bits(genes))
+
+    def _kernels(self, genes: Genes) -> Genes:
+        """Kernel size of every edge's convolution, 0 where it has none, shape (n, edges)."""
+        values = self.operations[0].values
+        sizes = np.array([_KERNELS.get(str(v), 0) for v in values], dtype=np.int64)
+        columns = [o.column for o in self.operations]
+        if columns[0] is None:
+            return np.full((len(genes), len(columns)), sizes[0])
+        return sizes[genes[:, columns]]
+
+    def _module_names(self) -> tuple[str, ...]:
+        section = self.document.architecture
+        names = ["stem.conv"]
+        for s in range(section.stages):
+            names += [f"reductions.{s}.{part}" for part in ("conv_a", "conv_b", "shortcut") if s > 0]
+            names += [f"stages.{s}.{cell}.edge_{i}_{j}" for cell in range(section.cells) for i, j in self.edges]
+        return (*names, "norm", "classifier")
 
     def _parts(self, per: str) -> tuple[list[Part], list[int]]:
         section = self.document.architecture

@@ -110,9 +110,11 @@ def parse_domain(raw: object, check: Check) -> Domain:
         raise ValueError(f"has {len(values)} choices; at most {MAX_VALUES} are allowed")
     if all(_is_number(v) for v in values):
         values.sort(key=float)  # equal sets of numbers are equal domains
-    for a in values:
-        if sum(a == b and type(a) is type(b) for b in values) > 1:
-            raise ValueError(f"lists {show(a)} twice")
+    seen: set[tuple[type, Value]] = set()
+    for value in values:
+        if (type(value), value) in seen:
+            raise ValueError(f"lists {show(value)} twice")
+        seen.add((type(value), value))
     return Domain(tuple(values))
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,37 +44,40 @@ class LayerTable:
 
 
 @dataclass(frozen=True)
-class Column:
-    """One module of a `LayerTable`: arrays of shape (n,) or plain numbers that stand for every network."""
+class Modules:
+    """The modules that networks of a space can have: what is the same for all of them."""
 
-    name: str
-    weights: Ints | int
-    outputs: Ints | int
-    positions: Ints | int
-    normalised: bool = True
-    biased: bool = False
+    names: tuple[str, ...]
+    biased: frozenset[str]
+    """Names (or last parts of names) of modules with a bias and no batch norm."""
+    bare: frozenset[str] = frozenset()
+    """Names (or last parts of names) of modules with neither."""
+
+    def table(self, blocks: Sequence[Block], weight_bits: Ints, activation_bits: Ints) -> LayerTable:
+        """The blocks of columns side by side, in the order of `names`; bits of shape (n, m)."""
+        weights, outputs, positions = (np.concatenate(arrays, axis=1) for arrays in zip(*blocks, strict=True))
+        present = outputs > 0
+        biased, bare = self._marks
+        return LayerTable(
+            names=self.names,
+            weights=weights * present,
+            outputs=outputs,
+            positions=positions * present,
+            normalised=~(biased | bare) & present,
+            biased=biased & present,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+        )
+
+    @cached_property
+    def _marks(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        last = [(name, name.rpartition(".")[2]) for name in self.names]
+        biased = np.array([bool({*names} & self.biased) for names in last])
+        return biased, np.array([bool({*names} & self.bare) for names in last])
 
 
-def table(n: int, columns: Sequence[Column], weight_bits: Ints, activation_bits: Ints) -> LayerTable:
-    """The columns side by side, for `n` networks, with their bits of shape (n, m)."""
-
-    def stack(values: Sequence[Ints | int]) -> Ints:
-        out = np.empty((n, len(values)), dtype=np.int64)
-        for i, value in enumerate(values):
-            out[:, i] = value
-        return out
-
-    present = stack([c.outputs for c in columns]) > 0
-    return LayerTable(
-        names=tuple(c.name for c in columns),
-        weights=stack([c.weights for c in columns]) * present,
-        outputs=stack([c.outputs for c in columns]),
-        positions=stack([c.positions for c in columns]) * present,
-        normalised=np.array([c.normalised for c in columns]) & present,
-        biased=np.array([c.biased for c in columns]) & present,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
-    )
+Block: TypeAlias = tuple[Ints, Ints, Ints]
+"""Weights, outputs and positions of some modules, each of shape (n, modules)."""
 
 
 def costs(layers: LayerTable) -> dict[str, NDArray[np.float64]]:

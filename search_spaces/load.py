@@ -99,7 +99,10 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def parse_text(text: str) -> object:
     """YAML as people mean it: 1e-3 is a number, on and yes are words, no key stands twice, no aliases."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 -- the loader is a SafeLoader
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:  # PyYAML's own, on odd tagged scalars
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
 
 
 def _make(document: Mapping[str, Any], name: str) -> Space:

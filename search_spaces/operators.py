@@ -25,7 +25,8 @@ def mutate(space: Space, genes: Genes, rng: np.random.Generator) -> Genes:
     """Every row with one gene that has an effect set to another value. Shape (n, d).
 
     In spaces where several gene tuples mean one network a change may cancel out; it is drawn again, at most
-    `MAX_TRIES` times. A row that nothing changes (a space of one network) comes back as it was.
+    `MAX_TRIES` times, then one of the row's neighbours is taken. A row that no single gene changes (a space of
+    one network) comes back as it was.
     """
     out = genes.copy()
     todo = np.arange(len(genes)) if len(space.choices) else np.arange(0)
@@ -34,6 +35,10 @@ def mutate(space: Space, genes: Genes, rng: np.random.Generator) -> Genes:
             break
         out[todo] = space.canonical_genes(_change_one(space, genes[todo], rng))
         todo = todo[(out[todo] == genes[todo]).all(axis=1)]
+    for row in todo:
+        around = neighbours(space, genes[row])
+        if len(around):
+            out[row] = around[rng.integers(len(around))]
     return out
 
 

@@ -73,7 +73,7 @@ class Space(ABC):
 
     def canonical(self, arch: Architecture) -> Architecture:
         """The architecture with every gene without effect reset."""
-        return self.architectures(self.canonical_genes(self.genes([arch])))[0]
+        return self.canonical_architectures(self.canonical_genes(self.genes([arch])))[0]
 
     def genes(self, archs: Sequence[Architecture]) -> Genes:
         """Architectures as a population, shape (n, d)."""
@@ -81,12 +81,16 @@ class Space(ABC):
 
     def architectures(self, genes: Genes) -> list[Architecture]:
         """A population as architectures, with the keys of their canonical forms."""
-        canonical = self.canonical_genes(genes)
-        print_ = self._fingerprint
-        return [
-            Architecture(tuple(g), key_of(print_, c), self.choices)
-            for g, c in zip(genes.tolist(), canonical, strict=True)
-        ]
+        keys = map(self.key, self.canonical_genes(genes))
+        return [Architecture(tuple(g), k, self.choices) for g, k in zip(genes.tolist(), keys, strict=True)]
+
+    def canonical_architectures(self, genes: Genes) -> list[Architecture]:
+        """A population that is canonical already (operators give such) as architectures; saves the work."""
+        return [Architecture(tuple(g.tolist()), self.key(g), self.choices) for g in genes]
+
+    def key(self, canonical_genes: NDArray[np.int64]) -> str:
+        """The key of one canonical architecture, genes of shape (d,)."""
+        return key_of(self._fingerprint, canonical_genes)
 
     def architecture(self, values: Mapping[str, Value]) -> Architecture:
         """The architecture with these values by choice name; choices without effect may be left out.
@@ -109,7 +113,7 @@ class Space(ABC):
     def sample(self, n: int, seed: int) -> list[Architecture]:
         """`n` canonical architectures, drawn uniformly over genes; the same for the same seed."""
         genes = np.random.default_rng(seed).integers(0, self.sizes, size=(n, len(self.choices)))
-        return self.architectures(self.canonical_genes(genes))
+        return self.canonical_architectures(self.canonical_genes(genes))
 
     def cost(self, arch: Architecture) -> dict[str, float]:
         """Metrics of one architecture known from formulas: counts, and bytes."""

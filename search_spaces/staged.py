@@ -19,7 +19,7 @@ from search_spaces.architecture import Architecture, Genes
 from search_spaces.declared import DeclaredSpace, FamilySection
 from search_spaces.document import Section
 from search_spaces.domains import Domain, Value, choice, integer, real, varied
-from search_spaces.layers import Column, Ints, LayerTable, table
+from search_spaces.layers import Block, Ints, LayerTable, Modules
 from search_spaces.quantization import Part, add_policy
 from search_spaces.recipe import add_recipe
 from search_spaces.variables import Variable, Variables
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BLOCKS = ("conv", "depthwise_separable", "inverted_residual")
 ACTIVATIONS = ("relu", "relu6", "hard_swish", "silu")
+MAX_BLOCKS = 512
 DEPTHWISE = ("depthwise_separable", "inverted_residual")
 
 _WIDTH = {"type": "integer", "minimum": 1}
@@ -78,6 +79,14 @@ class StagedDocument(FamilySection):
     family: Literal["staged"]
     architecture: StagedArchitectureSection
 
+    @field_validator("architecture")
+    @classmethod
+    def _bounded(cls, value: StagedArchitectureSection) -> StagedArchitectureSection:
+        blocks = sum(max(int(v) for v in stage.depth.values) for stage in value.stages)
+        if blocks > MAX_BLOCKS:
+            raise ValueError(f"has up to {blocks} blocks in all; allowed: at most {MAX_BLOCKS}")
+        return value
+
     @field_validator("input")
     @classmethod
     def _positive(cls, value: tuple[int, int, int], info: ValidationInfo) -> tuple[int, int, int]:
@@ -126,6 +135,9 @@ class StagedSpace(DeclaredSpace):
         self._policy = add_policy(variables, document.quantization, parts, part_of)
         self._recipe = add_recipe(variables, document.recipe)
         self.choices = variables.choices
+        self._modules = Modules(
+            self._module_names(), biased=frozenset({"squeeze", "excite", "classifier"})
+        )
 
     def build(self, arch: Architecture) -> nn.Module:
         """The network with fresh weights; input (batch, channels, height, width), output (batch, classes)."""
@@ -135,22 +147,29 @@ class StagedSpace(DeclaredSpace):
 
     def layers(self, genes: Genes) -> LayerTable:
         """The weight tensors of a population: stem, six possible modules a block position, head, classifier."""
-        n = len(genes)
+        ones = np.ones(len(genes), dtype=np.int64)
         channels, height, width = self.document.input
-        stem_width, kernel = self.stem["width"].read(genes), self.stem["kernel"].read(genes)
+        before, kernel = self.stem["width"].read(genes), self.stem["kernel"].read(genes)
         stride = self.stem["stride"].read(genes)
-        size = (_shrink(np.full(n, height), stride), _shrink(np.full(n, width), stride))
-        columns = [Column("stem.conv", kernel**2 * channels * stem_width, stem_width, size[0] * size[1])]
-        before = stem_width
-        for s, stage in enumerate(self.stages):
-            stage_columns, before, size = _stage_columns(f"stages.{s}", stage, genes, before, size)
-            columns += stage_columns
+        size = (_shrink(height * ones, stride), _shrink(width * ones, stride))
+        blocks = [_block(kernel**2 * channels * before, before, size[0] * size[1])]
+        for stage in self.stages:
+            block, before, size = _stage_block(stage, genes, before, size)
+            blocks.append(block)
         head = self.head_width.read(genes)
-        columns.append(Column("head.conv", before * head, head, size[0] * size[1]))
-        features = np.where(head > 0, head, before)
-        classes = self.document.classes
-        columns.append(Column("classifier", features * classes, classes, 1, normalised=False, biased=True))
-        return table(n, columns, *self._policy.bits(genes))
+        blocks.append(_block(before * head, head, size[0] * size[1]))
+        classes = self.document.classes * ones
+        blocks.append(_block(np.where(head > 0, head, before) * classes, classes, ones))
+        return self._modules.table(blocks, *self._policy.bits(genes))
+
+    def _module_names(self) -> tuple[str, ...]:
+        stages = [
+            f"stages.{s}.{position}.{slot}"
+            for s, stage in enumerate(self.stages)
+            for position in range(stage.max_depth)
+            for slot in _SLOTS
+        ]
+        return ("stem.conv", *stages, "head.conv", "classifier")
 
     def _parts(self, per: str) -> tuple[list[Part], list[int]]:
         """The parts that have a policy of their own, and the part of every column of the layer table."""
@@ -190,38 +209,49 @@ def _add_stage(variables: Variables, path: str, section: StageSection) -> StageG
     )
 
 
-def _stage_columns(
-    path: str, stage: StageGenes, genes: Genes, before: Ints, size: tuple[Ints, Ints]
-) -> tuple[list[Column], Ints, tuple[Ints, Ints]]:
-    """The modules of one stage; then the channels and the size of its output map."""
-    depth, width, kernel = stage.depth.read(genes), stage.width.read(genes), stage.kernel.read(genes)
-    is_conv = stage.block.equals(genes, "conv")
-    is_inverted = stage.block.equals(genes, "inverted_residual")
-    excited = stage.squeeze_excite.equals(genes, True) & ~is_conv
-    expansion = stage.expansion.read_real(genes)
+def _stage_block(
+    stage: StageGenes, genes: Genes, before: Ints, size: tuple[Ints, Ints]
+) -> tuple[Block, Ints, tuple[Ints, Ints]]:
+    """The modules of one stage; then the channels and the size of its output map.
+
+    All blocks but the first are alike, so arrays of shape (n, 2) stand for the first and for the others.
+    """
+    depth, out, kernel = stage.depth.read(genes), stage.width.read(genes), stage.kernel.read(genes)
     stride = np.where(depth > 0, stage.stride.read(genes), 1)
     after = (_shrink(size[0], stride), _shrink(size[1], stride))
-    area_in, area = size[0] * size[1], after[0] * after[1]
+    conv = stage.block.equals(genes, "conv")[:, None]
+    inverted = stage.block.equals(genes, "inverted_residual")[:, None]
+    excited = stage.squeeze_excite.equals(genes, True)[:, None] & ~conv
+    expansion = stage.expansion.read_real(genes)[:, None]
 
-    columns: list[Column] = []
-    for position in range(stage.max_depth):
-        there = (depth > position).astype(np.int64)
-        into = before if position == 0 else width
-        hidden = np.where(is_inverted, expanded(into, expansion), into)
-        squeezed = divisible(hidden / 4)
-        conv, deep = there * is_conv, there * ~is_conv
-        expand = there * (is_inverted & (expansion > 1))
-        se = there * excited
-        name = f"{path}.{position}."
-        columns += [
-            Column(f"{name}conv", kernel**2 * into * width, conv * width, area),
-            Column(f"{name}expand", into * hidden, expand * hidden, area_in if position == 0 else area),
-            Column(f"{name}depthwise", kernel**2 * hidden, deep * hidden, area),
-            Column(f"{name}squeeze", hidden * squeezed, se * squeezed, 1, normalised=False, biased=True),
-            Column(f"{name}excite", hidden * squeezed, se * hidden, 1, normalised=False, biased=True),
-            Column(f"{name}project", hidden * width, deep * width, area),
-        ]
-    return columns, np.where(depth > 0, width, before), after
+    into, out_ = np.stack([before, out], axis=1), out[:, None]
+    area = (after[0] * after[1])[:, None]
+    area_in = np.stack([size[0] * size[1], area[:, 0]], axis=1)
+    taps = (kernel**2)[:, None]
+    hidden = np.where(inverted, expanded(into, expansion), into)
+    squeezed = divisible(hidden / 4)
+    pair = (len(genes), 2)
+    columns = {  # weights, outputs (0 where there is no such module), positions
+        "conv": (taps * into * out_, out_ * conv, area),
+        "expand": (into * hidden, hidden * (inverted & (expansion > 1)), area_in),
+        "depthwise": (taps * hidden, hidden * ~conv, area),
+        "squeeze": (hidden * squeezed, squeezed * excited, np.ones_like(area)),
+        "excite": (hidden * squeezed, hidden * excited, np.ones_like(area)),
+        "project": (hidden * out_, out_ * ~conv, area),
+    }
+    kinds = [0] + [1] * (stage.max_depth - 1) if stage.max_depth else []
+    there = depth[:, None] > np.arange(stage.max_depth)
+
+    def lay(values: Sequence[Ints]) -> Ints:
+        slots = np.stack([np.broadcast_to(v, pair) for v in values], axis=2)
+        return (slots[:, kinds] * there[:, :, None]).reshape(len(genes), -1)
+
+    weights, outputs, positions = (lay(v) for v in zip(*(columns[slot] for slot in _SLOTS), strict=True))
+    return (weights, outputs, positions), np.where(depth > 0, out, before), after
+
+
+def _block(weights: Ints, outputs: Ints, positions: Ints) -> Block:
+    return weights[:, None], outputs[:, None], positions[:, None]
 
 
 def divisible(channels: np.ndarray, by: int = 8) -> Ints:

@@ -30,9 +30,9 @@ def describe(space: Source, json: Json = False) -> None:
     """Size, choices with their conditions, and the range of costs over 1,000 samples."""
     import numpy as np
 
+    from nas.wire import space_dict
     from search_spaces.load import load_space
     from search_spaces.operators import sample
-    from search_spaces.wire import space_dict
 
     with faults_told():
         found = load_space(space)

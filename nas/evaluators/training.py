@@ -47,7 +47,7 @@ class TrainingConfig(EvaluatorSettings):
         """The evaluator; where the data set is gets settled here, its reading is left to the worker.
 
         Raises:
-            SpecError: for a space or data set that `faults` complains about.
+            SpecError: for a data set that is not there, or a space that is no document.
         """
         if not isinstance(space, DeclaredSpace):
             raise SpecError(self.faults(space))

@@ -1,29 +1,29 @@
-"""How much a candidate is worth: its expected improvement of the hypervolume, or of the violation.
+"""How much candidates are worth: the expected improvement of the hypervolume, or of the violation.
 
-The hypervolume is the mean, over random directions, of the best scalarised point (Golovin and Zhang, "Random
-hypervolume scalarizations for provable multi-objective black box optimization", ICML 2020), so its expected
-improvement is a mean over directions and samples: one short formula for any number of objectives, which for one
-objective is the usual expected improvement.
+The hypervolume is, up to a constant, the mean over random directions of the best scalarised point (Golovin and Zhang,
+"Random hypervolume scalarizations for provable multi-objective black box optimization", ICML 2020). So its expected
+improvement is a mean over directions and samples: one short formula for any number of objectives, and for a single
+one the usual expected improvement (Jones, Schonlau, Welch, 1998).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from nas.objectives import Problem
 
-DIRECTIONS = 64
-SAMPLES = 16
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Warp:
     """A monotone map under which losses are easier to predict: linear where they are good, logarithmic where bad.
 
-    Collapsed networks and slow outliers then do not drown the differences between good ones.
+    Collapsed networks and slow outliers then do not drown the differences between the good ones.
     """
 
     centre: float
@@ -31,20 +31,55 @@ class Warp:
 
     @classmethod
     def of(cls, losses: Floats) -> Warp:
-        """Fitted to losses of shape (n,): linear from the best to the median."""
+        """Fitted to losses of shape (n,), n >= 1: linear from the best to the median."""
         centre = float(np.median(losses))
-        scale = centre - float(losses.min())
-        return cls(centre, scale if scale > 0 else float(losses.std()) or 1.0)
+        return cls(centre, (centre - float(losses.min())) or float(losses.std()) or 1.0)
 
     def forward(self, losses: Floats) -> Floats:
-        """Losses to warped losses."""
+        """Losses to warped losses, of any shape."""
         z = (losses - self.centre) / self.scale
         return np.where(z > 0, np.log1p(np.maximum(z, 0.0)), z)
 
     def back(self, warped: Floats) -> Floats:
-        """Warped losses to losses."""
+        """Warped losses to losses, of any shape; finite for any finite number."""
         z = np.where(warped > 0, np.expm1(np.clip(warped, 0.0, 50.0)), warped)
-        return z * self.scale + self.centre
+        return np.asarray(z * self.scale + self.centre)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where hypervolume is measured: losses are scaled so that `ideal` is 0 and the reference point is 1."""
+
+    ideal: Floats
+    reference: Floats
+
+    @classmethod
+    def of(cls, front: Floats, losses: Floats) -> Frame:
+        """From the best of the front (f, m) to a tenth beyond nearly the worst of all feasible losses (n, m)."""
+        ideal = front.min(axis=0)
+        width = np.maximum(front.max(axis=0), np.quantile(losses, 0.95, axis=0)) - ideal
+        return cls(ideal, ideal + 1.1 * np.where(width > 0, width, 1.0))
+
+    def scale(self, losses: Floats) -> Floats:
+        """Losses (..., m) in the frame."""
+        return np.asarray((losses - self.ideal) / (self.reference - self.ideal))
+
+
+def losses(problem: Problem, values: Floats) -> Floats:
+    """Losses (..., objectives) of metrics (..., metrics of the problem)."""
+    place = {metric: i for i, metric in enumerate(problem.metrics)}
+    return np.stack([o.loss(1.0) * values[..., place[o.metric]] for o in problem.objectives], axis=-1)
+
+
+def violations(problem: Problem, values: Floats) -> Floats:
+    """`Problem.violation` of metrics (..., metrics of the problem), shape (...)."""
+    place = {metric: i for i, metric in enumerate(problem.metrics)}
+    out = np.zeros(values.shape[:-1])
+    for constraint in problem.constraints:
+        sign = 1.0 if constraint.relation == "<=" else -1.0
+        over = sign * (values[..., place[constraint.metric]] - constraint.bound)
+        out += np.maximum(over, 0.0) / max(abs(constraint.bound), 1e-12)
+    return out
 
 
 def standard_normal(samples: int, columns: int, rng: np.random.Generator) -> Floats:
@@ -52,36 +87,45 @@ def standard_normal(samples: int, columns: int, rng: np.random.Generator) -> Flo
     from scipy.special import ndtri
 
     strata = np.stack([rng.permutation(samples) for _ in range(columns)], axis=1)
-    return np.asarray(ndtri((strata + rng.random((samples, columns))) / samples))
+    return np.asarray(ndtri((strata + rng.uniform(0.01, 0.99, size=(samples, columns))) / samples))
 
 
 def directions(count: int, objectives: int, rng: np.random.Generator) -> Floats:
-    """Uniform on the positive part of the unit sphere, shape (count, objectives)."""
-    drawn = np.abs(rng.standard_normal((count, objectives))) + 1e-12
+    """Uniform on the positive part of the unit sphere, shape (count, objectives); for one objective a single 1."""
+    if objectives == 1:
+        return np.ones((1, 1))
+    drawn = np.abs(rng.standard_normal((count, objectives))) + 1e-9
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
 def hypervolume_improvement(samples: Floats, front: Floats, rays: Floats) -> Floats:
-    """Per sample, proportional to the hypervolume that it adds to `front`.
+    """Up to a constant, the hypervolume that each sample alone would add to `front`.
 
     Args:
-        samples: losses, normalised so that the reference point is 1; shape (s, n, m).
-        front: losses of what is there, shape (f, m); may be empty.
+        samples: losses in a `Frame`, shape (s, n, m).
+        front: losses of what is there already, in the same frame, shape (f, m); may be empty.
         rays: directions, shape (k, m).
 
     Returns:
         Shape (s, n).
     """
-    objectives = samples.shape[-1]
-    best = _scalarised(front, rays).max(axis=-1, initial=0.0, where=True) if len(front) else np.zeros(len(rays))
     out = np.zeros(samples.shape[:2])
-    for ray, there in zip(rays, best, strict=True):
-        reach = ((1.0 - samples) / ray).min(axis=-1).clip(min=0.0) ** objectives
-        out += np.maximum(reach - there, 0.0)
+    for ray in rays:
+        there = _reach(front, ray).max(initial=0.0)
+        out += np.maximum(_reach(samples, ray) - there, 0.0)
     return out / len(rays)
 
 
-def _scalarised(losses: Floats, rays: Floats) -> Floats:
-    """Shape (k, f)."""
-    reach = ((1.0 - losses)[None] / rays[:, None]).min(axis=-1)
-    return np.asarray(reach.clip(min=0.0) ** losses.shape[1])
+def expected_improvement(problem: Problem, samples: Floats, least: float) -> Floats:
+    """How much less than `least` the violation of metrics (s, n, metrics) is expected to be, shape (n,)."""
+    return np.asarray(np.maximum(least - violations(problem, samples), 0.0).mean(axis=0))
+
+
+def best_first(keys: Sequence[Floats]) -> NDArray[np.int64]:
+    """The order of rows by several keys of shape (n,), the first of most weight, small before great; stable."""
+    return np.lexsort(tuple(reversed(keys)))
+
+
+def _reach(losses: Floats, ray: Floats) -> Floats:
+    """The hypervolume scalarisation of losses (..., m) in a frame, shape (...)."""
+    return np.asarray(((1.0 - losses) / ray).min(axis=-1).clip(min=0.0) ** len(ray))

@@ -91,7 +91,7 @@ class History:
             rows.append(row)
         if not rows:
             return []
-        return [Proposal(a) for a in self._space.architectures(np.concatenate(rows))]
+        return [Proposal(a) for a in self._space.canonical_architectures(np.concatenate(rows))]
 
     def novel(self, draw: Draw, rng: np.random.Generator, taken: set[bytes]) -> Genes | None:
         """One architecture, shape (1, d), that was neither told nor is in `taken` (to which it is added).
@@ -126,7 +126,10 @@ class History:
         return None
 
     def _identities(self, trial: Trial) -> Iterator[bytes]:
-        return identities(self._space.canonical_genes(self._space.genes([trial.architecture])))
+        genes = self._space.genes([trial.architecture])
+        if self._space.key(genes[0]) != trial.architecture.key:  # proposals are canonical; others may be told
+            genes = self._space.canonical_genes(genes)
+        return identities(genes)
 
 
 def _finish(trial: Trial) -> tuple[int, int]:

@@ -6,11 +6,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from nas.storage.errors import DatabaseError
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another one on SQLite."""
@@ -89,7 +93,16 @@ def _parse(text: str) -> URL:
 
 def _postgresql(url: URL) -> Engine:
     # idle connections may have been cut by the time they are needed: ask first
-    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    event.listen(engine, "connect", _on_postgresql_connect)
+    return engine
+
+
+def _on_postgresql_connect(connection: psycopg.Connection, record: ConnectionPoolEntry) -> None:
+    # A runner whose host vanished in the middle of a write must not keep its job locked until TCP notices.
+    connection.autocommit = True
+    connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+    connection.autocommit = False
 
 
 def _sqlite(url: URL) -> Engine:
@@ -102,12 +115,12 @@ def _sqlite(url: URL) -> Engine:
     engine = create_engine(
         url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=20, paramstyle="named"
     )
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "connect", _on_sqlite_connect)
+    event.listen(engine, "begin", _on_sqlite_begin)
     return engine
 
 
-def _on_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+def _on_sqlite_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
     # Left alone, the driver begins a transaction at the first INSERT or UPDATE, after the reads before it.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
@@ -117,6 +130,6 @@ def _on_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> 
     connection.execute("PRAGMA wal_autocheckpoint = 10000")
 
 
-def _on_begin(connection: Connection) -> None:
+def _on_sqlite_begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("nas_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

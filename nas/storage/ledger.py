@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from nas.job import JobState
 from nas.objectives import Problem
-from nas.trial import Broken, BrokenKind, Outcome, Proposal, Trial, TrialState
+from nas.trial import Broken, BrokenKind, Measured, Outcome, Proposal, Trial, TrialState
 
 ON_REQUEST = "cancelled on request"
 """Why a job ended that no runner held when it was asked to."""
@@ -75,14 +75,14 @@ class Ledger:
     def recover(self, at: float) -> list[Trial]:
         """After the death of a runner: trials it left RUNNING are lost, PENDING or, the last time, FAILED."""
         lost = Broken(BrokenKind.LOST, "the runner died while it ran")
-        return self.close([(n, lost) for n, t in self._open.items() if t.state is TrialState.RUNNING], at)
+        return self.close([(t.number, lost) for t in self._by_number() if t.state is TrialState.RUNNING], at)
 
     def release(self, state: JobState, reason: str | None, at: float) -> list[Trial]:
         """The trials that change when the job goes to `state`: handed back, or CANCELLED where it is over."""
         if not state.over:
-            return [t.hand_back() for t in self._open.values() if t.state is TrialState.RUNNING]
+            return [t.hand_back() for t in self._by_number() if t.state is TrialState.RUNNING]
         ended = Broken(BrokenKind.CANCELLED, reason or f"the job ended {state}")
-        return self.close([(number, ended) for number in self._open], at)
+        return self.close([(t.number, ended) for t in self._by_number()], at)
 
     def keep(self, trials: Iterable[Trial]) -> None:
         """Take over trials that were written."""
@@ -97,6 +97,9 @@ class Ledger:
     @property
     def _next_order(self) -> int:
         return self._counts.total() - len(self._open)
+
+    def _by_number(self) -> list[Trial]:
+        return [self._open[number] for number in sorted(self._open)]
 
     def _find(self, number: int, changed: Mapping[int, Trial]) -> Trial:
         """The trial as it stands, with the changes of this very call."""
@@ -131,6 +134,8 @@ def storable(text: str) -> str:
 
 
 def _storable(outcome: Outcome) -> Outcome:
+    """The outcome with text that can be stored, and with Python's numbers in place of NumPy's."""
     if isinstance(outcome, Broken):
         return replace(outcome, reason=storable(outcome.reason))
-    return outcome
+    plain = {name: v if type(v) in (int, float) else float(v) for name, v in outcome.metrics.items()}
+    return Measured(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 _VERSIONS = table("alembic_version", column("version_num"))
 _LOCK = 7_027_713_311_402_311
 """Key of PostgreSQL's advisory lock; any number that nobody else uses."""
+
+_ONE_THREAD = threading.Lock()
+"""Alembic keeps the migration that runs in variables of its modules."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -77,7 +81,7 @@ def _run(database: Database, command: Callable[[Config], None]) -> None:
     folder = Path(__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    with database.writing() as connection:
+    with _ONE_THREAD, database.writing() as connection:
         if not database.is_sqlite:  # where the transaction itself holds the one write lock
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _refuse_newer(database, _revision(connection))

@@ -39,7 +39,7 @@ class Document:
 
 def dump(spec: JobSpec) -> str:
     """The document as it is stored."""
-    return json.dumps(spec.dump(), separators=(",", ":"))
+    return _compact(spec.dump())
 
 
 def job_of(row: Row[Any], spec: JobSpec, counts: Mapping[TrialState, int]) -> Job:
@@ -79,7 +79,7 @@ def changed_row(job_id: str, trial: Trial) -> dict[str, object]:
         "the_number": trial.number,
         "state": trial.state.value,
         "attempt": trial.attempt,
-        "metrics": _json(trial.metrics),
+        "metrics": _compact(trial.metrics) if trial.metrics else None,
         "feasible": trial.feasible,
         "reason": trial.reason,
         "finish_order": trial.order,
@@ -117,7 +117,5 @@ def _trial(row: Row[Any], architecture: Architecture) -> Trial:
     )
 
 
-def _json(metrics: Mapping[str, float]) -> str | None:
-    if not metrics:
-        return None
-    return json.dumps(dict(metrics), separators=(",", ":"), default=float)  # float: NumPy's numbers
+def _compact(value: Mapping[str, object]) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -150,11 +150,9 @@ def _conv(into: int, width: int, kernel: int, stride: int = 1, groups: int = 1) 
 
 
 def _initialise(module: nn.Module) -> None:
-    """Normal with variance 2 / fan-out for convolutions (He et al. 2015), small for the classifier."""
+    """Convolutions: normal with variance 2 / fan-out (He et al. 2015). The classifier keeps torch's own."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.weight[0, 0].numel() * module.out_channels / module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -179,6 +179,7 @@ def test_names_come_from_the_registry_alone(tmp_path: Path, monkeypatch: pytest.
     (registry / "empty").mkdir()
     idx_folder(tmp_path / "here")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NAS_DATA_DIR", raising=False)
     with pytest.raises(SpecError, match="NAS_DATA_DIR is not set"):
         locate("shapes")
     monkeypatch.setenv("NAS_DATA_DIR", str(registry))
@@ -211,7 +212,7 @@ def test_idx_headers_are_believed_only_if_true() -> None:
     data = idx(array)
     assert np.array_equal(parse_idx(data, 3, "f"), array)
     for broken in (b"", data[:2], data[:9], data[:-1], data + b"\0", b"\0\0\x0d" + data[3:]):
-        with pytest.raises(SpecError, match="^f "):
+        with pytest.raises(SpecError, match=r"^f "):
             parse_idx(broken, 3, "f")
     with pytest.raises(SpecError, match="not 00000801"):
         parse_idx(data, 1, "f")

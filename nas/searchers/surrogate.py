@@ -1,0 +1,126 @@
+"""What a searcher believes of architectures that were not measured: formulas where they are exact, else a predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.objectives import Problem
+from nas.searchers.acquisition import Warp, losses, violations
+from nas.searchers.selection import ranks
+from nas.trial import Trial, TrialState
+from predictors.gaussian_process import GaussianProcess
+from search_spaces.architecture import Genes
+from search_spaces.space import Space
+
+Floats = NDArray[np.float64]
+
+MAX_TRAINING = 500
+"""A Gaussian process learns from at most so many trials: its cost grows with their cube."""
+BROKEN = (TrialState.INFEASIBLE, TrialState.FAILED)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric that must be predicted: its place in `Problem.metrics`, its direction, and the warp of its loss."""
+
+    place: int
+    sign: float
+    warp: Warp
+
+
+class Surrogate:
+    """A pure function of the trials it is made from, and of the older surrogate whose hyperparameters it takes."""
+
+    def __init__(
+        self, space: Space, problem: Problem, trials: Sequence[Trial], like: Self | None = None
+    ) -> None:
+        self._space, self._problem = space, problem
+        measured = [t for t in trials if t.measured]
+        genes = space.canonical_genes(space.genes([t.architecture for t in measured]))
+        values = np.array([[t.metrics[m] for m in problem.metrics] for t in measured])
+        self.losses = losses(problem, values)
+        """Of all measured trials, shape (n, objectives)."""
+        self.violations = violations(problem, values)
+        """Of all measured trials, shape (n,)."""
+        self._exact = _exact(space, problem, genes, values)
+        self._columns = _columns(problem, values, self._exact)
+        rows = _relevant(self.losses, self.violations)
+        self._metrics = self._learn(genes[rows], values[rows], like)
+        self._success = self._learn_success(genes[rows], trials)
+
+    def sample(self, genes: Genes, normal: Floats) -> Floats:
+        """Metrics that are possible for canonical genes (n, d), one sample for each row of `normal` (s, metrics).
+
+        Shape (s, n, metrics). A row of zeros gives the medians.
+        """
+        out = np.empty((len(normal), len(genes), len(self._problem.metrics)))
+        if self._exact:
+            costs = self._space.costs(genes)
+            for place, metric in self._exact.items():
+                out[:, :, place] = costs[metric]
+        if self._metrics is not None:
+            guess = self._metrics.predict_genes(genes)
+            for i, column in enumerate(self._columns):
+                warped = guess.mean[:, i] + normal[:, [column.place]] * guess.std[:, i]
+                out[:, :, column.place] = column.sign * column.warp.back(warped)
+        return out
+
+    def success(self, genes: Genes) -> Floats:
+        """Roughly the probability that an architecture can be measured at all, shape (n,)."""
+        if self._success is None:
+            return np.ones(len(genes))
+        return np.clip(self._success.predict_genes(genes).mean[:, 0], 0.01, 1.0)
+
+    def _learn(self, genes: Genes, values: Floats, like: Self | None) -> GaussianProcess | None:
+        if not self._columns:
+            return None
+        same = like is not None and [c.place for c in like._columns] == [c.place for c in self._columns]
+        older = like._metrics if like is not None and same else None
+        if like is not None and older is not None:
+            self._columns = like._columns
+        warped = [c.warp.forward(c.sign * values[:, c.place]) for c in self._columns]
+        return GaussianProcess(self._space).fit_genes(genes, np.stack(warped, axis=1), older)
+
+    def _learn_success(self, measured: Genes, trials: Sequence[Trial]) -> GaussianProcess | None:
+        broken = [t.architecture for t in trials if t.state in BROKEN][-MAX_TRAINING:]
+        if not broken:
+            return None
+        genes = np.concatenate([measured, self._space.canonical_genes(self._space.genes(broken))])
+        succeeded = (np.arange(len(genes)) < len(measured)).astype(np.float64)
+        return GaussianProcess(self._space).fit_genes(genes, succeeded)
+
+
+def _exact(space: Space, problem: Problem, genes: Genes, values: Floats) -> dict[int, str]:
+    """Places of the metrics that formulas give, as far as what was measured agrees with them."""
+    costs = space.costs(genes)
+    return {
+        i: metric
+        for i, metric in enumerate(problem.metrics)
+        if metric in costs and np.allclose(values[:, i], costs[metric], rtol=1e-9, atol=0.0)
+    }
+
+
+def _columns(problem: Problem, values: Floats, exact: dict[int, str]) -> list[Column]:
+    signs = {c.metric: 1.0 if c.relation == "<=" else -1.0 for c in problem.constraints}
+    signs |= {o.metric: o.loss(1.0) for o in problem.objectives}
+    return [
+        Column(i, signs[metric], Warp.of(signs[metric] * values[:, i]))
+        for i, metric in enumerate(problem.metrics)
+        if i not in exact
+    ]
+
+
+def _relevant(losses: Floats, violations: Floats) -> NDArray[np.int64]:
+    """Rows to learn from, in order: half the best, a quarter the latest, the rest spread over all others."""
+    if len(losses) <= MAX_TRAINING:
+        return np.arange(len(losses))
+    best = np.argsort(ranks(losses, violations), kind="stable")[: MAX_TRAINING // 2]
+    chosen = np.union1d(best, np.arange(len(losses) - MAX_TRAINING // 4, len(losses)))
+    others = np.setdiff1d(np.arange(len(losses)), chosen)
+    spread = np.linspace(0, len(others) - 1, MAX_TRAINING - len(chosen)).astype(np.int64)
+    return np.union1d(chosen, others[spread])

@@ -1,0 +1,17 @@
+import pytest
+from store_contract import Make, StoreContract
+
+from nas.storage import open_store
+from nas.storage.memory import MemoryStore
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def make(self) -> Make:
+        return lambda seconds: MemoryStore(lease_seconds=seconds)
+
+
+def test_without_a_url_everything_is_kept_in_memory() -> None:
+    store = open_store(None)
+    assert isinstance(store, MemoryStore)
+    store.close()
