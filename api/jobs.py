@@ -64,9 +64,7 @@ Number: TypeAlias = Annotated[int, Path(ge=0, lt=2**31)]
     },
     openapi_extra=body_of("JobSpec"),
 )
-def submit_job(
-    store: Store, document: Document, query: Annotated[models.Submission, Query()]
-) -> JSONResponse:
+def submit_job(store: Store, document: Document, query: Annotated[models.Submission, Query()]) -> JSONResponse:
     """Start a search."""
     try:
         spec = JobSpec.parse(document)
@@ -171,9 +169,7 @@ def get_pareto_front(
         front = fronts.of(store.job(job_id))
     wanted, given = len(front.problem.objectives), len(query.reference)
     if given not in (0, wanted):
-        raise faulty(
-            "query", [Fault("reference", f"has {given} values; allowed: {wanted}, one an objective")]
-        )
+        raise faulty("query", [Fault("reference", f"has {given} values; allowed: {wanted}, one an objective")])
     return JSONResponse(front_dict(front, query.reference or None))
 
 

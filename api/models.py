@@ -182,9 +182,7 @@ class Page(Query):
     """Which part of a list."""
 
     page_size: int = Field(default=100, ge=1, le=1000)
-    page_token: str | None = Field(
-        default=None, max_length=200, description="next_page_token of the page before"
-    )
+    page_token: str | None = Field(default=None, max_length=200, description="next_page_token of the page before")
 
 
 class JobPage(Page):

@@ -46,9 +46,7 @@ def get_space(name: str) -> JSONResponse:
     """A preset."""
     if name not in presets():
         names = presets()
-        raise Refused(
-            404, f"{show(name)} is not a preset; allowed: {', '.join(names)}{did_you_mean(name, names)}"
-        )
+        raise Refused(404, f"{show(name)} is not a preset; allowed: {', '.join(names)}{did_you_mean(name, names)}")
     return JSONResponse(space_dict(_preset(name)))
 
 

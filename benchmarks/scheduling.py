@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,9 @@ SPACES = ("nas-bench-201", "digits-tiny")
 
 
 def main(trials: int = 10_000, peer_trials: int = 500) -> None:
-    table = Table(title="Scheduling overhead, milliseconds a trial (median of single trials)", title_justify="left")
+    table = Table(
+        title="Scheduling overhead, milliseconds a trial (median of single trials)", title_justify="left"
+    )
     for column in ("system", "trials", "all", "first 1,000", "last 1,000", "last / first"):
         table.add_column(column, justify="left" if column == "system" else "right")
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +48,7 @@ def main(trials: int = 10_000, peer_trials: int = 500) -> None:
 
 
 def _row(table: Table, name: str, at: list[float]) -> None:
-    steps = [1000 * (b - a) for a, b in zip(at, at[1:], strict=False)]
+    steps = [1000 * (b - a) for a, b in pairwise(at)]
     block = min(1000, len(steps) // 2)
     first, last = statistics.median(steps[:block]), statistics.median(steps[-block:])
     whole = statistics.median(steps)

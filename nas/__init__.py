@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.evaluators.infeasible import Infeasible
     from nas.job import JobSpec, JobState
-    from nas.result import SearchFailed, SearchResult
     from nas.local import search
+    from nas.result import SearchFailed, SearchResult
     from nas.trial import Broken, Measured, Proposal, Trial, TrialState
     from search_spaces import Architecture, Space, SpecError, load_space
 

@@ -155,4 +155,6 @@ def _together(
 
 def _violations(space: Space, genes: Genes, constraints: Sequence[Constraint]) -> NDArray[np.float64]:
     costs = space.costs(genes)
-    return np.sum([[c.excess(v) for v in costs[c.metric]] for c in constraints], axis=0, dtype=np.float64)
+    excess = np.array([[c.excess(v) for v in costs[c.metric].tolist()] for c in constraints])
+    total: NDArray[np.float64] = excess.sum(axis=0)
+    return total

@@ -143,7 +143,7 @@ class Queue(Protocol):
     def claim(self, job_id: str | None = None) -> Lease | None:
         """The right to one runnable job (the oldest, or the one named), or None if there is none.
 
-        Runnable: QUEUED, or left by a runner whose lease ran out; by its id also a PAUSED one. Trials that were RUNNING there come back
-        PENDING with one more attempt.
+        Runnable: QUEUED, or left by a runner whose lease ran out; by its id also a PAUSED one. Trials that were
+        RUNNING there come back PENDING with one more attempt.
         """
         ...

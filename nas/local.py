@@ -174,9 +174,7 @@ def _space_document(space: Space | str | Path | Mapping[str, Any]) -> Any:
     return space
 
 
-def study_of(
-    spec: JobSpec, space: object = None, evaluator: object = None, searcher: object = None
-) -> Study:
+def study_of(spec: JobSpec, space: object = None, evaluator: object = None, searcher: object = None) -> Study:
     """The objects of a search: those given as objects as they are, the others from the document.
 
     Raises:

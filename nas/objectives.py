@@ -92,9 +92,7 @@ class Constraint(BaseModel):
         except ValueError:
             bound = math.nan
         if not found or not math.isfinite(bound):
-            raise ValueError(
-                f'{show(raw)} is not a constraint; write "metric <= number" or "metric >= number"'
-            )
+            raise ValueError(f'{show(raw)} is not a constraint; write "metric <= number" or "metric >= number"')
         return handler({"metric": found[1], "relation": found[2], "bound": bound})
 
     @model_serializer
@@ -128,7 +126,7 @@ class Problem:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that must be measured, each once."""
-        return tuple(dict.fromkeys(x.metric for x in (*self.objectives, *self.constraints)))
+        return tuple(dict.fromkeys([o.metric for o in self.objectives] + [c.metric for c in self.constraints]))
 
     def losses(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
         """One number an objective, less is better."""

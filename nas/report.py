@@ -51,11 +51,17 @@ def pareto_figure(result: SearchResult) -> Figure:
             hovertemplate="%{text}<extra></extra>",
             marker={"color": _BLUE},
         )
-        return figure.update_layout(xaxis_title="finished trials", yaxis_title=only.metric, template="plotly_white")
+        return figure.update_layout(
+            xaxis_title="finished trials", yaxis_title=only.metric, template="plotly_white"
+        )
     vertical, horizontal = objectives[0], objectives[1]
     names = {t.number for t in front}
     groups = [
-        ("breaks a constraint", [t for t in measured if not t.feasible], {"color": _GREY, "symbol": "x-thin-open"}),
+        (
+            "breaks a constraint",
+            [t for t in measured if not t.feasible],
+            {"color": _GREY, "symbol": "x-thin-open"},
+        ),
         ("dominated", [t for t in measured if t.feasible and t.number not in names], {"color": _GREY}),
         ("Pareto front", list(front), _front_marker(front, objectives[2:])),
     ]

@@ -92,9 +92,7 @@ class SearchResult:
         chosen = min(fitting, key=lambda t: (wanted.loss(t.metrics[wanted.metric]), t.number))
         return self._frame([chosen]).iloc[0]
 
-    def test(
-        self, numbers: Sequence[int] | None = None, executor: ExecutorKind = "ray"
-    ) -> SearchResult:
+    def test(self, numbers: Sequence[int] | None = None, executor: ExecutorKind = "ray") -> SearchResult:
         """The result with test metrics of these trials (default: the front's), measured once and now.
 
         Each network is trained again by its recipe and seed. Raises `ValueError` where there is no test split.

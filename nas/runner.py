@@ -167,5 +167,3 @@ def _drive(
     task = Task(study.evaluator, study.space, spec.budget.max_trial_duration)
     with opened(executor, task, spec.budget.parallel_trial_count) as workers:
         return search(lease, current, study.space, study.searcher, workers, observe)
-
-

@@ -21,7 +21,7 @@ def column_choices(space: Space) -> NDArray[np.int64]:
 
 
 def cost_features(space: Space, genes: Genes) -> NDArray[np.float64]:
-    """Costs known from formulas, on a logarithmic scale. Shape (n, costs); no column where there is no formula."""
+    """Costs known from formulas, on a logarithmic scale. Shape (n, costs); no columns without formulas."""
     columns = [np.arcsinh(column) for column in space.costs(genes).values()]  # a logarithm that allows 0
     return np.stack(columns, axis=1) if columns else np.zeros((len(genes), 0))
 
@@ -41,7 +41,9 @@ def targets_2d(targets: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     bad = np.argwhere(~np.isfinite(out))
     if len(bad):
         row, column = bad[0]
-        raise ValueError(f"target {column} of architecture {row} is {out[row, column]}; allowed: finite numbers")
+        raise ValueError(
+            f"target {column} of architecture {row} is {out[row, column]}; allowed: finite numbers"
+        )
     return out
 
 

@@ -1,9 +1,10 @@
 """A Gaussian process over genes and free costs.
 
-Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006: algorithm 2.1 for the posterior, section 5.4
-for the gradient of the likelihood. One length scale a choice; a prior on it (as Hvarfner, Hellsten, Nardi, "Vanilla
-Bayesian optimization performs great in high dimensions", ICML 2024) keeps the scales alike until data tells them
-apart, so the process can be fitted to a handful of trials and to spaces of many choices.
+Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006: algorithm 2.1 for the posterior,
+section 5.4 for the gradient of the likelihood. One length scale a choice; a prior on it (as Hvarfner,
+Hellsten, Nardi, "Vanilla Bayesian optimization performs great in high dimensions", ICML 2024) keeps the
+scales alike until data tells them apart, so the process can be fitted to a handful of trials and to spaces
+of many choices.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MAX_DISTANCES = 8_000_000
 MAX_STEPS = 50
 JITTER = 1e-6
 
-# Hyperparameters live as logarithms: signal, linear part, noise (variances of standardised targets), length scales.
+# Hyperparameters are logarithms: signal, linear part, noise (variances of scaled targets), length scales.
 _PRIOR_MEAN = np.log([1.0, 0.3, 0.03, 1.5])
 _PRIOR_STD = np.array([1.0, 1.5, 1.5, 0.5])
 _BOUNDS = np.log([[0.02, 50.0], [1e-4, 10.0], [1e-4, 1.0], [0.05, 50.0]])
@@ -79,7 +80,7 @@ class GaussianProcess:
         return self.predict_genes(self._space.canonical_genes(self._space.genes(archs)))
 
     def fit_genes(self, genes: Genes, targets: Floats, like: Self | None = None) -> Self:
-        """As `fit`, from canonical genes of shape (n, d); with the hyperparameters of `like`, or learnt anew."""
+        """As `fit`, from canonical genes (n, d); with the hyperparameters of `like`, or learnt anew."""
         y = targets_2d(targets, len(genes))
         self._centre, self._spread = y.mean(axis=0), y.std(axis=0)
         scaled = (y - self._centre) / np.where(self._spread > 0, self._spread, 1.0)
@@ -104,6 +105,8 @@ class GaussianProcess:
         """As `predict`, from canonical genes of shape (n, d)."""
         if not self._posteriors:
             raise RuntimeError("the Gaussian process was not fitted; call fit first")
+        if not len(genes):
+            return Prediction(*np.zeros((2, 0, len(self._posteriors))))
         x = self._features(genes)
         with _single_thread():
             found = [_predict(p, self._x, x, self._groups) for p in self._posteriors]
@@ -129,14 +132,14 @@ def _blas() -> ThreadpoolController:
 
 
 def _single_thread() -> Any:
-    """These matrices are small: threads would only fight the workers for cores, and change the last digits."""
+    """The matrices are small: threads would only fight workers for cores, and change the last digits."""
     return _blas().limit(limits=1, user_api="blas")
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
     """Between all rows, shape (n, m)."""
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2 * a @ b.T
-    return np.maximum(squares, 0.0)
+    return np.asarray(np.maximum(squares, 0.0))
 
 
 def _matern(squared: Floats) -> tuple[Floats, Floats]:
@@ -214,7 +217,9 @@ def _condition(theta: Floats, x: Floats, groups: NDArray[np.int64], y: Floats) -
     return _Posterior(theta, factor, cho_solve((factor, True), y))
 
 
-def _predict(posterior: _Posterior, known: Floats, x: Floats, groups: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _predict(
+    posterior: _Posterior, known: Floats, x: Floats, groups: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
     """Mean and standard deviation of standardised measurements, each of shape (n,)."""
     from scipy.linalg import solve_triangular
 

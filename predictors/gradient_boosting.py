@@ -1,7 +1,7 @@
-"""Gradient-boosted trees (LightGBM; Ke et al., NeurIPS 2017), bagged: the members' spread says how sure they are.
+"""Gradient-boosted trees (LightGBM; Ke et al., NeurIPS 2017), bagged: their spread says how sure they are.
 
-Breiman, "Bagging predictors", 1996. The architectures that a member did not see measure how far its kind of guess is
-off, and set the scale of the spread.
+Breiman, "Bagging predictors", 1996. The architectures that a member did not see tell how far such guesses
+are off, and set the scale of the spread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ PARAMETERS = {
     "objective": "regression",
     "learning_rate": 0.1,
     "num_leaves": 15,
-    "min_data_in_leaf": 2,
     "min_data_in_bin": 1,
     "feature_fraction": 0.7,
     "num_threads": 1,
@@ -42,7 +41,7 @@ PARAMETERS = {
 class GradientBoosting:
     """An ensemble of boosted trees for each target.
 
-    `std` is the spread of the members, scaled so that it fits the errors on architectures that they did not see.
+    `std` is the spread of the members, scaled to fit their errors on architectures that they did not see.
     """
 
     def __init__(self, space: Space, members: int = 10) -> None:
@@ -84,6 +83,8 @@ class GradientBoosting:
         """As `predict`, from canonical genes of shape (n, d)."""
         if not self._ensembles:
             raise RuntimeError("gradient boosting was not fitted; call fit first")
+        if not len(genes):
+            return Prediction(*np.zeros((2, 0, len(self._ensembles))))
         x = self._features(genes)
         guesses = np.stack([_guesses(e, x) for e in self._ensembles], axis=2)
         mean = guesses.mean(axis=0) * self._spread + self._centre
@@ -96,18 +97,17 @@ class GradientBoosting:
 def _boost(x: Floats, y: Floats) -> Booster:
     import lightgbm
 
-    return lightgbm.train(PARAMETERS, lightgbm.Dataset(x, y), num_boost_round=ROUNDS)
+    parameters = {**PARAMETERS, "min_data_in_leaf": 2 if len(x) >= 10 else 1}
+    return lightgbm.train(parameters, lightgbm.Dataset(x, y), num_boost_round=ROUNDS)
 
 
 def _guesses(ensemble: Sequence[Booster], x: Floats) -> Floats:
     """What every member expects, shape (members, n)."""
-    if not len(x):
-        return np.zeros((len(ensemble), 0))
     return np.stack([np.asarray(member.predict(x, num_threads=1)) for member in ensemble])
 
 
 def _scale(ensemble: Sequence[Booster], bags: NDArray[np.int64], x: Floats, y: Floats) -> float:
-    """Root mean square of the error over that of the spread, where at least two members did not see the row."""
+    """Root mean square of the error over that of the spread, on rows that two members or more did not see."""
     unseen = np.stack([~np.isin(np.arange(len(x)), bag) for bag in bags])
     count = unseen.sum(axis=0)
     known = count >= 2

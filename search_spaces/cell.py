@@ -7,26 +7,28 @@ width between stages, then batch norm, global average pooling and a linear class
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain, combinations, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from search_spaces.architecture import Architecture, Genes
 from search_spaces.declared import DeclaredSpace, FamilySection
 from search_spaces.document import Section
-from search_spaces.domains import Domain, choice, integer, varied
+from search_spaces.domains import Domain, Value, choice, integer, varied
 from search_spaces.layers import Block, LayerTable, Modules
 from search_spaces.quantization import Part, add_policy
 from search_spaces.recipe import add_recipe
 from search_spaces.space import BuildError
-from search_spaces.variables import Variables
+from search_spaces.variables import Row, Variables
 
 if TYPE_CHECKING:
     from torch import nn
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-_KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 
 
 class CellArchitectureSection(Section):
@@ -65,11 +67,14 @@ class CellSpace(DeclaredSpace):
         variables = Variables()
         self.edges = [(i, j) for j in range(1, section.nodes) for i in range(j)]
         self.operations = [variables.add(f"edge_{i}_{j}", section.operations) for i, j in self.edges]
+        self._paths = self._edge_paths()
         self.width = variables.add("width", section.width)
         parts, part_of = self._parts(document.quantization.per)
         self._policy = add_policy(variables, document.quantization, parts, part_of)
         self._recipe = add_recipe(variables, document.recipe)
         self.choices = variables.choices
+        self._widths = Row([self.width])
+        self._kernels = Row([replace(o, values=tuple(map(_kernel, o.values))) for o in self.operations])
         self._modules = Modules(
             self._module_names(), biased=frozenset({"classifier"}), bare=frozenset({"shortcut"})
         )
@@ -83,11 +88,12 @@ class CellSpace(DeclaredSpace):
         genes = super().canonical_genes(genes)
         if not all(o.column is not None and "none" in o.values for o in self.operations):
             return genes
-        columns = [o.column for o in self.operations]
+        columns = [o.column for o in self.operations if o.column is not None]
         none = self.operations[0].values.index("none")
         live = genes[:, columns] != none
+        whole = live @ self._paths.T == self._paths.sum(axis=1)  # paths of which every edge is live
         out = genes.copy()
-        out[:, columns] = np.where(live & self._on_path(live), genes[:, columns], none)
+        out[:, columns] = np.where(whole @ self._paths > 0, genes[:, columns], none)
         return out
 
     def build(self, arch: Architecture) -> nn.Module:
@@ -99,31 +105,22 @@ class CellSpace(DeclaredSpace):
         section, n = self.document.architecture, len(genes)
         channels, height, width = self.document.input
         ones = np.ones((n, 1), dtype=np.int64)
-        c, area = self.width.read(genes)[:, None], height * width
-        kernels = self._kernels(genes)
+        c, area = self._widths.read(genes), height * width
+        kernels = self._kernels.read(genes)
         blocks: list[Block] = [(9 * channels * c, c, area * ones)]
         for s in range(section.stages):
             if s > 0:
                 height, width = -(-height // 2), -(-width // 2)
                 area = height * width
-                three = np.concatenate([9 * c * 2 * c, 9 * 2 * c * 2 * c, c * 2 * c], axis=1)
-                blocks.append((three, np.repeat(2 * c, 3, axis=1), np.repeat(area * ones, 3, axis=1)))
+                block = np.array([18, 36, 2]) * c**2  # two 3 x 3 convolutions and a 1 x 1 shortcut
+                blocks.append((block, np.array([2, 2, 2]) * c, np.full_like(block, area)))
                 c = 2 * c
-            edges = (kernels**2 * c * c, c * (kernels > 0), np.full_like(kernels, area))
-            weights, outputs, positions = (np.tile(array, section.cells) for array in edges)
-            blocks.append((weights, outputs, positions))
+            edges = np.arange(section.cells * len(self.edges)) % len(self.edges)  # every cell alike
+            weights, outputs = (kernels**2 * c * c)[:, edges], (c * (kernels > 0))[:, edges]
+            blocks.append((weights, outputs, np.full_like(weights, area)))
         classes = self.document.classes * ones
         blocks += [(0 * c, c, 0 * ones), (c * classes, classes, ones)]
         return self._modules.table(blocks, *self._policy.bits(genes))
-
-    def _kernels(self, genes: Genes) -> Genes:
-        """Kernel size of every edge's convolution, 0 where it has none, shape (n, edges)."""
-        values = self.operations[0].values
-        sizes = np.array([_KERNELS.get(str(v), 0) for v in values], dtype=np.int64)
-        columns = [o.column for o in self.operations]
-        if columns[0] is None:
-            return np.full((len(genes), len(columns)), sizes[0])
-        return sizes[genes[:, columns]]
 
     def _module_names(self) -> tuple[str, ...]:
         section = self.document.architecture
@@ -146,15 +143,18 @@ class CellSpace(DeclaredSpace):
         names.append("head")
         return [Part(name, {}) for name in names], [*part_of, len(names) - 1, len(names) - 1]
 
-    def _on_path(self, live: np.ndarray) -> np.ndarray:
-        """Which edges lie on a path of live edges from the first node to the last, shape (n, edges)."""
-        nodes = self.document.architecture.nodes
-        forward = np.zeros((len(live), nodes), dtype=bool)
-        backward = np.zeros((len(live), nodes), dtype=bool)
-        forward[:, 0] = backward[:, -1] = True
-        for e, (i, j) in enumerate(self.edges):  # ordered by target: i is complete before it is read
-            forward[:, j] |= live[:, e] & forward[:, i]
-        for e, (i, j) in reversed(list(enumerate(self.edges))):
-            backward[:, i] |= live[:, e] & backward[:, j]
-        starts, ends = zip(*self.edges, strict=True)
-        return forward[:, list(starts)] & backward[:, list(ends)]
+    def _edge_paths(self) -> NDArray[np.int64]:
+        """Every path from the first node to the last: which edges it takes, shape (paths, edges)."""
+        last = self.document.architecture.nodes - 1
+        inner = range(1, last)
+        found = []
+        for through in chain.from_iterable(combinations(inner, k) for k in range(last)):
+            stops = (0, *through, last)
+            taken = set(pairwise(stops))
+            found.append([edge in taken for edge in self.edges])
+        return np.array(found, dtype=np.int64)
+
+
+def _kernel(operation: Value) -> int:
+    """Kernel size of an operation's convolution; 0 where it has no weights."""
+    return {"nor_conv_1x1": 1, "nor_conv_3x3": 3}.get(str(operation), 0)

@@ -43,7 +43,7 @@ class SpecError(ValueError):
 
 def spec_error(error: ValidationError, model: type[BaseModel], document: object) -> SpecError:
     """Pydantic's findings about `document`, in this project's words and paths."""
-    found = [dict(e) for e in error.errors(include_url=False)]
+    found: list[dict[str, Any]] = [dict(e) for e in error.errors(include_url=False)]
     # a list whose items are at fault counts as empty to pydantic; the items' own faults say enough
     deeper = {e["loc"][: len(e["loc"]) - 1] for e in found}
     told = [e for e in found if not (e["type"] == "too_short" and _above(e["loc"], deeper))]

@@ -101,4 +101,5 @@ def size_bytes(layers: LayerTable) -> Ints:
     scales = np.where((layers.weight_bits < 32) & (layers.weights > 0), layers.outputs, 0)
     lone = layers.normalised & (layers.weights == 0)
     vectors = layers.outputs * (layers.normalised | layers.biased) + layers.outputs * lone
-    return packed + FLOAT_BYTES * (scales + vectors)
+    total: Ints = packed + FLOAT_BYTES * (scales + vectors)
+    return total

@@ -19,9 +19,7 @@ from search_spaces.python import PythonDocument, load_python
 from search_spaces.space import Space
 from search_spaces.staged import StagedDocument, StagedSpace
 
-SpaceDocument: TypeAlias = Annotated[
-    StagedDocument | CellDocument | PythonDocument, Field(discriminator="family")
-]
+SpaceDocument: TypeAlias = Annotated[StagedDocument | CellDocument | PythonDocument, Field(discriminator="family")]
 """A space as it is written down; the key `family` tells which kind."""
 
 
@@ -118,7 +116,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", self.peek_event().start_mark)
+            raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

@@ -57,7 +57,8 @@ def neighbours(space: Space, genes: NDArray[np.int64]) -> Genes:
         changed[:, column] = others
         rows.extend(changed)
     found = _distinct(space.canonical_genes(np.stack(rows)))
-    return found[(found != genes).any(axis=1)]
+    different: Genes = found[(found != genes).any(axis=1)]
+    return different
 
 
 def enumerate_all(space: Space, limit: int) -> Genes | None:

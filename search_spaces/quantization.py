@@ -17,7 +17,7 @@ from search_spaces.architecture import Genes
 from search_spaces.document import Section
 from search_spaces.domains import Domain, Value, choice
 from search_spaces.layers import Ints
-from search_spaces.variables import Variable, Variables
+from search_spaces.variables import Row, Variable, Variables
 
 FLOAT_BITS = 32
 _FLOAT = Domain((FLOAT_BITS,))
@@ -49,20 +49,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Policy:
-    """The policy genes of a space: one pair of variables a part, and the part that each module belongs to."""
+    """The policy genes of a space: bits of every part, and the part that each module belongs to."""
 
-    weight: tuple[Variable, ...]
-    activation: tuple[Variable, ...]
-    part_of: tuple[int, ...]
+    weight: Row
+    activation: Row
+    part_of: Ints
     """For every module, in the order of the layer table: the index of its part."""
 
     def bits(self, genes: Genes) -> tuple[Ints, Ints]:
         """Bits of weights and of inputs of every module, each of shape (n, m)."""
-        columns = list(self.part_of)
-        weight = np.stack([v.read(genes) for v in self.weight], axis=1)
-        activation = np.stack([v.read(genes) for v in self.activation], axis=1)
-        activation = np.where(weight < FLOAT_BITS, activation, FLOAT_BITS)
-        return weight[:, columns], activation[:, columns]
+        weight = self.weight.read(genes)
+        activation = np.where(weight < FLOAT_BITS, self.activation.read(genes), FLOAT_BITS)
+        return weight[:, self.part_of], activation[:, self.part_of]
 
 
 def add_policy(
@@ -78,4 +76,4 @@ def add_policy(
         activation.append(
             variables.add(f"{prefix}.activation_bits", section.activation_bits, {**part.when, w: quantized})
         )
-    return Policy(tuple(weight), tuple(activation), tuple(part_of))
+    return Policy(Row(weight), Row(activation), np.array(part_of))

@@ -62,6 +62,4 @@ class RecipeGenes:
 def add_recipe(variables: Variables, section: RecipeSection) -> RecipeGenes:
     """Turn the section into genes."""
     domains = {name: getattr(section, name) for name in RecipeSection.model_fields}
-    return RecipeGenes(
-        {name: variables.add(f"recipe.{name}", d) for name, d in domains.items() if d is not None}
-    )
+    return RecipeGenes({name: variables.add(f"recipe.{name}", d) for name, d in domains.items() if d is not None})

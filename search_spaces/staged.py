@@ -22,7 +22,7 @@ from search_spaces.domains import Domain, Value, choice, integer, real, varied
 from search_spaces.layers import Block, Ints, LayerTable, Modules
 from search_spaces.quantization import Part, add_policy
 from search_spaces.recipe import add_recipe
-from search_spaces.variables import Variable, Variables
+from search_spaces.variables import Row, Variable, Variables
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,6 +114,23 @@ class StageGenes:
         return max(int(v) for v in self.depth.values)
 
 
+class _Rows:
+    """The variables of all stages side by side, for costs of whole populations."""
+
+    def __init__(self, network: Sequence[Variable], stages: Sequence[StageGenes]) -> None:
+        self.network = Row(network)
+        self.depth = Row([s.depth for s in stages])
+        self.width = Row([s.width for s in stages])
+        self.kernel = Row([s.kernel for s in stages])
+        self.stride = Row([s.stride for s in stages])
+        self.expansion = Row([s.expansion for s in stages])
+        self.squeeze_excite = Row([s.squeeze_excite for s in stages])
+        self.block = Row([s.block for s in stages], words=BLOCKS)
+        places = [(i, position) for i, s in enumerate(stages) for position in range(s.max_depth)]
+        self.places = np.array(places, dtype=np.int64).reshape(len(places), 2).T
+        """Stage and position of every block that there may be."""
+
+
 class StagedSpace(DeclaredSpace):
     """Networks of a `StagedDocument`."""
 
@@ -128,16 +145,14 @@ class StagedSpace(DeclaredSpace):
         self.stages = tuple(_add_stage(variables, f"stages.{i}", s) for i, s in enumerate(section.stages))
         self.head_width = variables.add("head.width", section.head.width)
         widths = [v for v in self.head_width.values if v != 0]
-        self.head_activation = variables.add(
-            "head.activation", section.head.activation, {self.head_width: widths}
-        )
+        self.head_activation = variables.add("head.activation", section.head.activation, {self.head_width: widths})
         parts, part_of = self._parts(document.quantization.per)
         self._policy = add_policy(variables, document.quantization, parts, part_of)
         self._recipe = add_recipe(variables, document.recipe)
         self.choices = variables.choices
-        self._modules = Modules(
-            self._module_names(), biased=frozenset({"squeeze", "excite", "classifier"})
-        )
+        stem = [self.stem[key] for key in ("width", "kernel", "stride")]
+        self._rows = _Rows([*stem, self.head_width], self.stages)
+        self._modules = Modules(self._module_names(), biased=frozenset({"squeeze", "excite", "classifier"}))
 
     def build(self, arch: Architecture) -> nn.Module:
         """The network with fresh weights; input (batch, channels, height, width), output (batch, classes)."""
@@ -147,20 +162,62 @@ class StagedSpace(DeclaredSpace):
 
     def layers(self, genes: Genes) -> LayerTable:
         """The weight tensors of a population: stem, six possible modules a block position, head, classifier."""
-        ones = np.ones(len(genes), dtype=np.int64)
+        rows, n = self._rows, len(genes)
+        stem, kernel, stride, head = rows.network.read(genes).T
+        classes = np.full(n, self.document.classes)
         channels, height, width = self.document.input
-        before, kernel = self.stem["width"].read(genes), self.stem["kernel"].read(genes)
-        stride = self.stem["stride"].read(genes)
-        size = (_shrink(height * ones, stride), _shrink(width * ones, stride))
-        blocks = [_block(kernel**2 * channels * before, before, size[0] * size[1])]
-        for stage in self.stages:
-            block, before, size = _stage_block(stage, genes, before, size)
-            blocks.append(block)
-        head = self.head_width.read(genes)
-        blocks.append(_block(before * head, head, size[0] * size[1]))
-        classes = self.document.classes * ones
-        blocks.append(_block(np.where(head > 0, head, before) * classes, classes, ones))
+        depth, out = rows.depth.read(genes), rows.width.read(genes)
+        strides = np.where(depth > 0, rows.stride.read(genes), 1)
+        into, size = np.empty_like(out), np.empty((n, len(self.stages) + 1, 2), dtype=np.int64)
+        size[:, 0] = _shrink(np.array([height, width]), stride[:, None])
+        before = stem
+        for s in range(len(self.stages)):
+            into[:, s] = before
+            before = np.where(depth[:, s] > 0, out[:, s], before)
+            size[:, s + 1] = _shrink(size[:, s], strides[:, s, None])
+        area = size.prod(axis=2)
+        blocks = [
+            _single(kernel**2 * channels * stem, stem, area[:, 0]),
+            self._stage_modules(genes, depth, into, out, area),
+            _single(before * head, head, area[:, -1]),
+            _single(np.where(head > 0, head, before) * classes, classes, np.ones_like(head)),
+        ]
         return self._modules.table(blocks, *self._policy.bits(genes))
+
+    def _stage_modules(self, genes: Genes, depth: Ints, first: Ints, out: Ints, area: Ints) -> Block:
+        """The modules of all block positions, from depth, input and output channels of every stage (n, stages).
+
+        All blocks of a stage but its first are alike: arrays of shape (n, stages, 2) stand for the two kinds.
+        """
+        rows = self._rows
+        block = rows.block.read(genes)[:, :, None]
+        conv, inverted = block == BLOCKS.index("conv"), block == BLOCKS.index("inverted_residual")
+        excited = rows.squeeze_excite.read(genes)[:, :, None].astype(bool) & ~conv
+        expansion = rows.expansion.read(genes)[:, :, None]
+        taps, width, after = rows.kernel.read(genes)[:, :, None] ** 2, out[:, :, None], area[:, 1:, None]
+        into = np.stack([first, out], axis=2)
+        before = np.stack([area[:, :-1], area[:, 1:]], axis=2)
+        hidden = np.where(inverted, expanded(into, expansion), into)
+        squeezed = divisible(hidden / 4)
+        columns = {  # weights, outputs (0 where there is no such module), positions
+            "conv": (taps * into * width, width * conv, after),
+            "expand": (into * hidden, hidden * (inverted & (expansion > 1)), before),
+            "depthwise": (taps * hidden, hidden * ~conv, after),
+            "squeeze": (hidden * squeezed, squeezed * excited, 1),
+            "excite": (hidden * squeezed, hidden * excited, 1),
+            "project": (hidden * width, width * ~conv, after),
+        }
+        stage, position = rows.places
+        there = (depth[:, stage] > position)[:, :, None]
+
+        def lay(part: int) -> Ints:
+            slots = np.empty((*into.shape, len(_SLOTS)), dtype=np.int64)
+            for i, slot in enumerate(_SLOTS):
+                slots[..., i] = columns[slot][part]
+            laid: Ints = slots[:, stage, np.minimum(position, 1)] * there
+            return laid.reshape(len(genes), -1)
+
+        return lay(0), lay(1), lay(2)
 
     def _module_names(self) -> tuple[str, ...]:
         stages = [
@@ -200,57 +257,14 @@ def _add_stage(variables: Variables, path: str, section: StageSection) -> StageG
         depth=depth,
         width=variables.add(f"{path}.width", section.width, there),
         kernel=variables.add(f"{path}.kernel", section.kernel, there),
-        expansion=variables.add(
-            f"{path}.expansion", section.expansion, {**there, block: ["inverted_residual"]}
-        ),
+        expansion=variables.add(f"{path}.expansion", section.expansion, {**there, block: ["inverted_residual"]}),
         squeeze_excite=variables.add(f"{path}.squeeze_excite", section.squeeze_excite, depthwise),
         activation=variables.add(f"{path}.activation", section.activation, there),
         stride=variables.add(f"{path}.stride", section.stride, there),
     )
 
 
-def _stage_block(
-    stage: StageGenes, genes: Genes, before: Ints, size: tuple[Ints, Ints]
-) -> tuple[Block, Ints, tuple[Ints, Ints]]:
-    """The modules of one stage; then the channels and the size of its output map.
-
-    All blocks but the first are alike, so arrays of shape (n, 2) stand for the first and for the others.
-    """
-    depth, out, kernel = stage.depth.read(genes), stage.width.read(genes), stage.kernel.read(genes)
-    stride = np.where(depth > 0, stage.stride.read(genes), 1)
-    after = (_shrink(size[0], stride), _shrink(size[1], stride))
-    conv = stage.block.equals(genes, "conv")[:, None]
-    inverted = stage.block.equals(genes, "inverted_residual")[:, None]
-    excited = stage.squeeze_excite.equals(genes, True)[:, None] & ~conv
-    expansion = stage.expansion.read_real(genes)[:, None]
-
-    into, out_ = np.stack([before, out], axis=1), out[:, None]
-    area = (after[0] * after[1])[:, None]
-    area_in = np.stack([size[0] * size[1], area[:, 0]], axis=1)
-    taps = (kernel**2)[:, None]
-    hidden = np.where(inverted, expanded(into, expansion), into)
-    squeezed = divisible(hidden / 4)
-    pair = (len(genes), 2)
-    columns = {  # weights, outputs (0 where there is no such module), positions
-        "conv": (taps * into * out_, out_ * conv, area),
-        "expand": (into * hidden, hidden * (inverted & (expansion > 1)), area_in),
-        "depthwise": (taps * hidden, hidden * ~conv, area),
-        "squeeze": (hidden * squeezed, squeezed * excited, np.ones_like(area)),
-        "excite": (hidden * squeezed, hidden * excited, np.ones_like(area)),
-        "project": (hidden * out_, out_ * ~conv, area),
-    }
-    kinds = [0] + [1] * (stage.max_depth - 1) if stage.max_depth else []
-    there = depth[:, None] > np.arange(stage.max_depth)
-
-    def lay(values: Sequence[Ints]) -> Ints:
-        slots = np.stack([np.broadcast_to(v, pair) for v in values], axis=2)
-        return (slots[:, kinds] * there[:, :, None]).reshape(len(genes), -1)
-
-    weights, outputs, positions = (lay(v) for v in zip(*(columns[slot] for slot in _SLOTS), strict=True))
-    return (weights, outputs, positions), np.where(depth > 0, out, before), after
-
-
-def _block(weights: Ints, outputs: Ints, positions: Ints) -> Block:
+def _single(weights: Ints, outputs: Ints, positions: Ints) -> Block:
     return weights[:, None], outputs[:, None], positions[:, None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,23 +25,24 @@ class Variable:
         """The value that one architecture has here."""
         return self.values[0 if self.column is None else genes[self.column]]
 
-    def read(self, genes: Genes) -> NDArray[np.int64]:
-        """The values of a population as integers, shape (n,). For variables whose values are integers."""
-        if self.column is None:
-            return np.full(len(genes), int(self.values[0]), dtype=np.int64)
-        return np.array(self.values, dtype=np.int64)[genes[:, self.column]]
 
-    def read_real(self, genes: Genes) -> NDArray[np.float64]:
-        """The values of a population as real numbers, shape (n,)."""
-        if self.column is None:
-            return np.full(len(genes), float(self.values[0]))
-        return np.array(self.values, dtype=np.float64)[genes[:, self.column]]
+class Row:
+    """Variables side by side, read from a population at once."""
 
-    def equals(self, genes: Genes, value: Value) -> NDArray[np.bool_]:
-        """Where a population has `value` here, shape (n,)."""
-        if self.column is None:
-            return np.full(len(genes), self.values[0] == value)
-        return np.array([v == value for v in self.values])[genes[:, self.column]]
+    def __init__(self, variables: Sequence[Variable], words: Sequence[Value] = ()) -> None:
+        """Variables whose values are numbers, or stand in `words` and are read as positions in it."""
+        width = max((len(v.values) for v in variables), default=1)
+        numbers = [[words.index(x) if words else x for x in v.values] for v in variables]
+        self._values = np.array([row + row[:1] * (width - len(row)) for row in numbers])
+        self._columns = np.array([v.column or 0 for v in variables], dtype=np.int64)
+        self._chosen = np.array([v.column is not None for v in variables])
+        self._place = np.arange(len(variables))
+
+    def read(self, genes: Genes) -> NDArray[Any]:
+        """The values, shape (n, variables); integers where all values are integers."""
+        if not self._chosen.any():
+            return np.broadcast_to(self._values[:, 0], (len(genes), len(self._place)))
+        return self._values[self._place, genes[:, self._columns] * self._chosen]  # type: ignore[no-any-return]
 
 
 class Variables:
@@ -49,9 +51,7 @@ class Variables:
     def __init__(self) -> None:
         self._choices: list[Choice] = []
 
-    def add(
-        self, name: str, domain: Domain, when: Mapping[Variable, Collection[Value]] | None = None
-    ) -> Variable:
+    def add(self, name: str, domain: Domain, when: Mapping[Variable, Collection[Value]] | None = None) -> Variable:
         """A variable that has an effect only where every variable in `when` takes one of its listed values."""
         conditions: list[Condition] = []
         effective = True

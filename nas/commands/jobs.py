@@ -16,9 +16,7 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="id of a job, or 'late
 Json = Annotated[bool, typer.Option("--json", help="print JSON, as the HTTP API does")]
 
 
-def jobs(
-    json: Json = False, limit: Annotated[int, typer.Option(min=1, help="newest so many")] = 20
-) -> None:
+def jobs(json: Json = False, limit: Annotated[int, typer.Option(min=1, help="newest so many")] = 20) -> None:
     """List jobs, the newest first."""
     from nas.wire import job_dict
 
@@ -48,7 +46,9 @@ def trials(
         print_json({"trials": [trial_dict(t) for t in found], "next_page_token": None})
         return
     columns, rows = trial_rows(found, spec.problem.metrics)
-    extra = [[t.state.value, t.reason or ("" if t.feasible in (True, None) else "breaks a constraint")] for t in found]
+    extra = [
+        [t.state.value, t.reason or ("" if t.feasible in (True, None) else "breaks a constraint")] for t in found
+    ]
     table([*columns, "state", "reason"], [[*row, *more] for row, more in zip(rows, extra, strict=True)])
 
 

@@ -58,7 +58,8 @@ def _driven(store: LocalStore, study: Study, job_id: str, executor: Executor) ->
     from nas.local import drive
     from nas.result import SearchFailed
 
-    say(f"job {job_id}: {study.spec.name}, {study.space.size:.3g} points, {study.spec.budget.max_trial_count} trials")
+    trials = study.spec.budget.max_trial_count
+    say(f"job {job_id}: {study.spec.name}, {study.space.size:.3g} points, {trials} trials")
     try:
         result = drive(store, study, job_id, executor, progress=True)
     except SearchFailed as error:
@@ -90,7 +91,9 @@ def _show(result: SearchResult, json: bool) -> None:
 
     if json:
         tests = {str(n): dict(m) for n, m in result.tested.items()}
-        print_json({"job": result.job.id, "state": result.state.value, **front_dict(result.front), "tested": tests})
+        print_json(
+            {"job": result.job.id, "state": result.state.value, **front_dict(result.front), "tested": tests}
+        )
         return
     spec = result.job.spec
     if not result.front.trials:

@@ -83,7 +83,9 @@ def short(architecture: Mapping[str, object]) -> str:
     for name, value in architecture.items():
         head, _, last = name.rpartition(".")
         groups.setdefault(head, []).append(f"{_brief(last)}={_cell(value)}")
-    return "; ".join(f"{head}: {' '.join(values)}" if head else " ".join(values) for head, values in groups.items())
+    return "; ".join(
+        f"{head}: {' '.join(values)}" if head else " ".join(values) for head, values in groups.items()
+    )
 
 
 def _brief(name: str) -> str:

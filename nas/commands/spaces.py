@@ -31,12 +31,13 @@ def describe(space: Source, json: Json = False) -> None:
     import numpy as np
 
     from nas.wire import space_dict
+    from search_spaces.declared import DeclaredSpace
     from search_spaces.load import load_space
     from search_spaces.operators import sample
 
     with faults_told():
         found = load_space(space)
-    if json:
+    if json and isinstance(found, DeclaredSpace):
         print_json(space_dict(found))
         return
     typer.echo(f"{found.name}: {len(found.choices)} choices, {found.size:.4g} points")
@@ -81,10 +82,10 @@ def sample(
         found = load_space(space)
     drawn = found.sample(n, seed)
     if json:
-        print_json(
-            {"architectures": [{"key": a.key, "values": dict(a), "costs": found.cost(a)} for a in drawn]}
-        )
+        print_json({"architectures": [{"key": a.key, "values": dict(a), "costs": found.cost(a)} for a in drawn]})
         return
     costs = [found.cost(a) for a in drawn]
     names = list(costs[0])
-    table([*names, "architecture"], [[*(c[m] for m in names), short(a)] for a, c in zip(drawn, costs, strict=True)])
+    table(
+        [*names, "architecture"], [[*(c[m] for m in names), short(a)] for a, c in zip(drawn, costs, strict=True)]
+    )

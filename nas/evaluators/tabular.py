@@ -1,4 +1,4 @@
-"""Metrics from a table: one row an architecture, one column a choice or a metric; for benchmarks and replays."""
+"""Metrics from a table: a row an architecture, a column a choice or a metric; for benchmarks and replays."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class MetricColumn(Config):
 class TabularConfig(EvaluatorSettings):
     """Look metrics up in a table (Parquet, or CSV with a header).
 
-    Rows with a value that the space does not have are left out. Of several rows that mean the same network the
-    one whose genes are canonical counts, else the first. An architecture without a row is INFEASIBLE.
+    Rows with a value that the space does not have are left out. Of several rows that mean the same network
+    the one whose genes are canonical counts, else the first. An architecture without a row is INFEASIBLE.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -232,7 +232,7 @@ def _genes(space: Space, frame: pd.DataFrame, columns: Mapping[str, str]) -> tup
     genes = np.empty((len(frame), len(space.choices)), dtype=np.int64)
     for i, choice in enumerate(space.choices):
         genes[:, i] = _indices(choice, frame[columns[choice.name]])
-    known: NDArray[np.bool_] = (genes >= 0).all(axis=1)
+    known = np.all(genes >= 0, axis=1)
     return genes[known], known
 
 

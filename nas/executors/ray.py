@@ -22,7 +22,7 @@ class RayExecutor:
     """Tasks on the cluster that `connected` reached, each with one CPU and its share of the GPUs."""
 
     def __init__(self, task: Task, parallel: int) -> None:
-        gpus = float(ray.cluster_resources().get("GPU", 0))
+        gpus = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
         self._task = ray.put(task)
         self._seconds = task.seconds
         self._remote = _evaluate.options(num_cpus=1, num_gpus=_share(gpus, parallel))

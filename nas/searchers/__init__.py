@@ -10,6 +10,7 @@ from nas.searchers.random import RandomConfig
 from nas.searchers.regularized_evolution import RegularizedEvolutionConfig
 
 SearcherConfig: TypeAlias = Annotated[
-    RandomConfig | RegularizedEvolutionConfig | Nsga2Config | PredictorGuidedConfig, Field(discriminator="kind")
+    RandomConfig | RegularizedEvolutionConfig | Nsga2Config | PredictorGuidedConfig,
+    Field(discriminator="kind"),
 ]
 """Settings of a searcher; the key `kind` tells which."""

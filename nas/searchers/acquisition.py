@@ -1,15 +1,15 @@
 """How much candidates are worth: the expected improvement of the hypervolume, or of the violation.
 
-The hypervolume is, up to a constant, the mean over random directions of the best scalarised point (Golovin and Zhang,
-"Random hypervolume scalarizations for provable multi-objective black box optimization", ICML 2020). So its expected
-improvement is a mean over directions and samples: one short formula for any number of objectives, and for a single
-one the usual expected improvement (Jones, Schonlau, Welch, 1998).
+The hypervolume is, up to a constant, the mean over random directions of the best scalarised point (Golovin
+and Zhang, "Random hypervolume scalarizations for provable multi-objective black box optimization", ICML
+2020). So its expected improvement is a mean over directions and samples: one short formula for any number
+of objectives, and for a single one the usual expected improvement (Jones, Schonlau, Welch, 1998).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Warp:
-    """A monotone map under which losses are easier to predict: linear where they are good, logarithmic where bad.
+    """A monotone map that makes losses easier to predict: linear where they are good, logarithmic where bad.
 
     Collapsed networks and slow outliers then do not drown the differences between the good ones.
     """
@@ -55,7 +55,7 @@ class Frame:
 
     @classmethod
     def of(cls, front: Floats, losses: Floats) -> Frame:
-        """From the best of the front (f, m) to a tenth beyond nearly the worst of all feasible losses (n, m)."""
+        """From the best of the front (f, m) to a tenth beyond nearly the worst of feasible losses (n, m)."""
         ideal = front.min(axis=0)
         width = np.maximum(front.max(axis=0), np.quantile(losses, 0.95, axis=0)) - ideal
         return cls(ideal, ideal + 1.1 * np.where(width > 0, width, 1.0))
@@ -84,14 +84,13 @@ def violations(problem: Problem, values: Floats) -> Floats:
 
 def standard_normal(samples: int, columns: int, rng: np.random.Generator) -> Floats:
     """Stratified standard normal samples (a Latin hypercube), shape (samples, columns)."""
-    from scipy.special import ndtri
-
     strata = np.stack([rng.permutation(samples) for _ in range(columns)], axis=1)
-    return np.asarray(ndtri((strata + rng.uniform(0.01, 0.99, size=(samples, columns))) / samples))
+    uniform = (strata + rng.uniform(0.01, 0.99, size=(samples, columns))) / samples
+    return np.asarray(np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])(uniform))
 
 
 def directions(count: int, objectives: int, rng: np.random.Generator) -> Floats:
-    """Uniform on the positive part of the unit sphere, shape (count, objectives); for one objective a single 1."""
+    """Uniform on the positive part of the sphere, shape (count, objectives); a single 1 for one objective."""
     if objectives == 1:
         return np.ones((1, 1))
     drawn = np.abs(rng.standard_normal((count, objectives))) + 1e-9
@@ -116,13 +115,13 @@ def hypervolume_improvement(samples: Floats, front: Floats, rays: Floats) -> Flo
     return out / len(rays)
 
 
-def expected_improvement(problem: Problem, samples: Floats, least: float) -> Floats:
-    """How much less than `least` the violation of metrics (s, n, metrics) is expected to be, shape (n,)."""
-    return np.asarray(np.maximum(least - violations(problem, samples), 0.0).mean(axis=0))
+def expected_improvement(samples: Floats, least: float) -> Floats:
+    """How much less than `least` the violations (s, n) are expected to be, shape (n,)."""
+    return np.asarray(np.maximum(least - samples, 0.0).mean(axis=0))
 
 
-def best_first(keys: Sequence[Floats]) -> NDArray[np.int64]:
-    """The order of rows by several keys of shape (n,), the first of most weight, small before great; stable."""
+def best_first(*keys: Floats) -> NDArray[np.int64]:
+    """The order of rows by keys of shape (n,): the first weighs most, small comes before great; stable."""
     return np.lexsort(tuple(reversed(keys)))
 
 

@@ -103,7 +103,7 @@ class History:
             for row, identity in zip(genes, identities(genes), strict=True):
                 if identity not in self._seen and identity not in taken:
                     taken.add(identity)
-                    return row[None]
+                    return np.atleast_2d(row)
         return self._leftover(rng, taken)
 
     def _draws(self, draw: Draw, rng: np.random.Generator) -> Iterator[Genes]:
@@ -122,7 +122,7 @@ class History:
         for row, identity in zip(rolled, identities(rolled), strict=True):
             if identity not in self._seen and identity not in taken:
                 taken.add(identity)
-                return row[None]
+                return np.atleast_2d(row)
         return None
 
     def _identities(self, trial: Trial) -> Iterator[bytes]:

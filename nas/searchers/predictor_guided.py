@@ -1,8 +1,8 @@
 """Ours, and the default: propose what a predictor expects to improve the Pareto front most.
 
-Bayesian optimisation over architectures (White, Neiswanger, Savani: "BANANAS", AAAI 2021): candidates are mutants and
-crossovers of the best networks measured so far, and some drawn at random; the most promising one is proposed. Costs
-that formulas give are known exactly, so they are not predicted.
+Bayesian optimisation over architectures (White, Neiswanger, Savani: "BANANAS", AAAI 2021): candidates are
+mutants and crossovers of the best networks measured so far, and some drawn at random; the most promising
+one is proposed. Costs that formulas give are known exactly, so they are not predicted.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from nas.searchers.acquisition import (
     standard_normal,
     violations,
 )
+from nas.searchers.elite import Elite
 from nas.searchers.history import History
-from nas.searchers.selection import Population, crowding, ranks
-from nas.searchers.surrogate import Surrogate
-from nas.trial import Proposal, Trial, TrialState
+from nas.searchers.surrogate import Learner, Surrogate
+from nas.trial import Proposal, Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import crossover, enumerate_all, identities, mutate, sample
 from search_spaces.space import Space
@@ -42,16 +42,10 @@ SMALL = 2048
 """Spaces of at most so many gene tuples are candidates as a whole."""
 PARENTS = (8, 64)
 """The fewest and the most architectures that candidates are made from; between them, the whole front."""
-ELITE = 256
-"""So many of the best trials are kept for fronts and parents; twice as many before the rest is dropped."""
 SAMPLES = 16
 DIRECTIONS = 64
 DOUBT = 3.0
 """Exploring trials take the predictor for so much less sure than it is."""
-EVERY = 50
-"""The predictor learns from every trial until there are so many, then at growing intervals."""
-GROWTH = 1.02
-TUNING_GROWTH = 1.1
 
 
 class PredictorGuidedConfig(SearcherSettings):
@@ -95,36 +89,18 @@ class PredictorGuided:
         return [Proposal(a) for a in self._space.architectures(np.concatenate(rows))] if rows else []
 
     def tell(self, trials: Iterable[Trial]) -> None:
-        """Finished trials are appended; what was learnt is looked at again when next asked."""
+        """Finished trials are noted; what they teach is looked at when next asked."""
         finished, again = self._history.tell(trials)
         if again:
             self._clear()
         for trial in finished:
-            if trial.state is not TrialState.CANCELLED:
-                self._finished.append(trial)
+            self._learner.add(trial)
             if trial.measured:
-                self._measured += 1
                 self._elite.add(trial)
-                self._ranking = None
-            if len(self._elite) >= 2 * ELITE:
-                self._elite.keep(np.sort(self._ranked[1][:ELITE]))
-                self._ranking = None
 
     def _clear(self) -> None:
-        self._finished: list[Trial] = []
-        self._measured = 0
-        self._elite = Population(self._space, self._problem)
-        self._ranking: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
-        self._tuned: tuple[int, Surrogate] | None = None
-        self._learnt: tuple[tuple[int, int], Surrogate] | None = None
-
-    @property
-    def _ranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rank of every elite trial, and their order, the best and least crowded first."""
-        if self._ranking is None:
-            rank = ranks(self._elite.losses, self._elite.violations)
-            self._ranking = rank, best_first([rank, -crowding(self._elite.losses, rank)])
-        return self._ranking
+        self._elite = Elite(self._space, self._problem)
+        self._learner = Learner(self._space, self._problem)
 
     @cached_property
     def _everything(self) -> Genes | None:
@@ -133,7 +109,7 @@ class PredictorGuided:
 
     def _draw(self, number: int, pending: Genes, taken: Collection[bytes], rng: np.random.Generator) -> Genes:
         """Architectures to propose, the best first."""
-        if number < self._config.initial or self._measured < 2:
+        if number < self._config.initial or len(self._elite) < 2:
             return self._unguided(rng)
         genes = self._fresh(self._candidates(rng), taken)
         if not len(genes):
@@ -157,9 +133,7 @@ class PredictorGuided:
         if self._everything is not None:
             return self._everything
         space = self._space
-        rank, order = self._ranked
-        least, most = PARENTS
-        parents = self._elite.genes[order[: min(max(least, int((rank == 0).sum())), most)]]
+        parents = self._elite.parents(*PARENTS)
 
         def some(count: int) -> Genes:
             return parents[rng.integers(len(parents), size=count)]
@@ -179,30 +153,27 @@ class PredictorGuided:
         kept = [i for key, i in first.items() if key not in taken and self._history.is_new(key)]
         return genes[sorted(kept)]
 
-    def _order(self, genes: Genes, pending: Genes, normal: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _order(
+        self, genes: Genes, pending: Genes, normal: Floats, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
         """Candidates by expected improvement; where none is expected, by violation and then by loss."""
-        model, problem = self._model(), self._problem
+        model, problem, least = self._learner.surrogate(), self._problem, self._elite.least_violation
         values = model.sample(genes, normal)
         violation, loss = violations(problem, values), losses(problem, values)
-        rank, _ = self._ranked
-        if self._elite.violations.min() > 0:  # feasibility first
-            gain = expected_improvement(problem, values, float(self._elite.violations.min()))
-            return best_first([-gain * model.success(genes), violation.mean(axis=0)])
-        front = self._elite.losses[rank == 0]
-        frame = Frame.of(front, model.losses[model.violations == 0]) 
-        rays = directions(DIRECTIONS, len(problem.objectives), rng)
+        if least > 0:  # feasibility comes first
+            gain = expected_improvement(violation, least)
+            return best_first(-gain * model.success(genes), violation.mean(axis=0))
+        front = self._elite.front
+        frame = Frame.of(front, np.concatenate([front, model.feasible_losses]))
         there = np.concatenate([front, self._expected(model, pending)])
+        rays = directions(DIRECTIONS, len(problem.objectives), rng)
         gain = hypervolume_improvement(frame.scale(loss), frame.scale(there), rays) * (violation == 0)
-        keys = [-gain.mean(axis=0) * model.success(genes), violation.mean(axis=0), frame.scale(loss).mean(axis=(0, 2))]
-        return best_first(keys)
+        worth = gain.mean(axis=0) * model.success(genes)
+        return best_first(-worth, violation.mean(axis=0), frame.scale(loss).mean(axis=(0, 2)))
 
     def _expected(self, model: Surrogate, pending: Genes) -> Floats:
-        """Losses that running trials are expected to bring, those that are expected to be feasible. Shape (f, m)."""
+        """Losses expected of the running trials that are expected to be feasible, shape (f, m)."""
+        if not len(pending):
+            return np.zeros((0, len(self._problem.objectives)))
         values = model.sample(pending, np.zeros((1, len(self._problem.metrics))))[0]
-        return losses(self._problem, values)[violations(self._problem, values) == 0]
-
-    def _model(self) -> Surrogate:
-        """What the finished trials teach, at the last point of the schedule."""
-        count = len(self._finished)
-        tuned, learnt = checkpoint(count, TUNING_GROWTH), checkpoint(count, GROWTH)
-        ...
+        return np.asarray(losses(self._problem, values)[violations(self._problem, values) == 0])

@@ -1,4 +1,4 @@
-"""What a searcher believes of architectures that were not measured: formulas where they are exact, else a predictor."""
+"""What a searcher believes of architectures not measured yet: exact formulas, a predictor for the rest."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ Floats = NDArray[np.float64]
 
 MAX_TRAINING = 500
 """A Gaussian process learns from at most so many trials: its cost grows with their cube."""
+EVERY = 50
+"""The surrogate learns from every trial until there are so many."""
+LEARNING_GROWTH = 1.02
+TUNING_GROWTH = 1.1
 BROKEN = (TrialState.INFEASIBLE, TrialState.FAILED)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric that must be predicted: its place in `Problem.metrics`, its direction, and the warp of its loss."""
+    """A metric to predict: its place in `Problem.metrics`, its direction, and the warp of its loss."""
 
     place: int
     sign: float
@@ -34,7 +38,7 @@ class Column:
 
 
 class Surrogate:
-    """A pure function of the trials it is made from, and of the older surrogate whose hyperparameters it takes."""
+    """A pure function of the trials it is made from, and of an older surrogate that lends hyperparameters."""
 
     def __init__(
         self, space: Space, problem: Problem, trials: Sequence[Trial], like: Self | None = None
@@ -43,18 +47,17 @@ class Surrogate:
         measured = [t for t in trials if t.measured]
         genes = space.canonical_genes(space.genes([t.architecture for t in measured]))
         values = np.array([[t.metrics[m] for m in problem.metrics] for t in measured])
-        self.losses = losses(problem, values)
-        """Of all measured trials, shape (n, objectives)."""
-        self.violations = violations(problem, values)
-        """Of all measured trials, shape (n,)."""
+        loss, violation = losses(problem, values), violations(problem, values)
+        self.feasible_losses = loss[violation == 0]
+        """Of the measured trials that are feasible, shape (n, objectives)."""
         self._exact = _exact(space, problem, genes, values)
         self._columns = _columns(problem, values, self._exact)
-        rows = _relevant(self.losses, self.violations)
+        rows = _relevant(loss, violation)
         self._metrics = self._learn(genes[rows], values[rows], like)
         self._success = self._learn_success(genes[rows], trials)
 
     def sample(self, genes: Genes, normal: Floats) -> Floats:
-        """Metrics that are possible for canonical genes (n, d), one sample for each row of `normal` (s, metrics).
+        """Possible metrics of canonical genes (n, d), one sample for each row of `normal` (s, metrics).
 
         Shape (s, n, metrics). A row of zeros gives the medians.
         """
@@ -93,6 +96,47 @@ class Surrogate:
         genes = np.concatenate([measured, self._space.canonical_genes(self._space.genes(broken))])
         succeeded = (np.arange(len(genes)) < len(measured)).astype(np.float64)
         return GaussianProcess(self._space).fit_genes(genes, succeeded)
+
+
+class Learner:
+    """Finished trials in order, and the surrogate that they make; at least one must have been measured.
+
+    It learns from every trial while they are few, then at growing intervals, and hyperparameters more rarely;
+    which trials it has learnt from depends on their number alone.
+    """
+
+    def __init__(self, space: Space, problem: Problem) -> None:
+        self._space, self._problem = space, problem
+        self._trials: list[Trial] = []
+        self._needed = 0  # trials up to the first that was measured
+        self._tuned: tuple[int, Surrogate] | None = None
+        self._learnt: tuple[int, Surrogate] | None = None
+
+    def add(self, trial: Trial) -> None:
+        """The trial that finished next."""
+        self._trials.append(trial)
+        if trial.measured and not self._needed:
+            self._needed = len(self._trials)
+
+    def surrogate(self) -> Surrogate:
+        """What the trials teach, as of the last point of the schedule."""
+        tuned = max(checkpoint(len(self._trials), TUNING_GROWTH), self._needed)
+        if self._tuned is None or self._tuned[0] != tuned:
+            self._tuned = tuned, Surrogate(self._space, self._problem, self._trials[:tuned])
+            self._learnt = self._tuned
+        learnt = max(checkpoint(len(self._trials), LEARNING_GROWTH), self._needed)
+        if self._learnt is None or self._learnt[0] != learnt:
+            like = self._tuned[1]
+            self._learnt = learnt, Surrogate(self._space, self._problem, self._trials[:learnt], like)
+        return self._learnt[1]
+
+
+def checkpoint(count: int, growth: float) -> int:
+    """The last number of trials, up to `count`, at which something is learnt anew."""
+    last = min(count, EVERY)
+    while (after := max(last + 1, int(last * growth))) <= count:
+        last = after
+    return last
 
 
 def _exact(space: Space, problem: Problem, genes: Genes, values: Floats) -> dict[int, str]:

@@ -33,9 +33,7 @@ class StagedNetwork(nn.Module):
         channels = space.document.input[0]
         stem = {name: variable.of(genes) for name, variable in space.stem.items()}
         width = int(stem["width"])
-        self.stem = conv_block(
-            channels, width, int(stem["kernel"]), int(stem["stride"]), str(stem["activation"])
-        )
+        self.stem = conv_block(channels, width, int(stem["kernel"]), int(stem["stride"]), str(stem["activation"]))
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         for index, stage in enumerate(space.stages):
             if int(stage.depth.of(genes)) > 0:
@@ -43,9 +41,7 @@ class StagedNetwork(nn.Module):
                 width = int(stage.width.of(genes))
         self.stages = nn.Sequential(stages)
         head = int(space.head_width.of(genes))
-        self.head = (
-            conv_block(width, head, 1, 1, str(space.head_activation.of(genes))) if head else nn.Identity()
-        )
+        self.head = conv_block(width, head, 1, 1, str(space.head_activation.of(genes))) if head else nn.Identity()
         self.classifier = nn.Linear(head or width, space.document.classes)
         self.apply(_initialise)
 

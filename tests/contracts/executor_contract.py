@@ -57,7 +57,9 @@ class ExecutorContract:
         yield run
 
     def test_every_trial_gets_its_own_outcome_with_formula_metrics(self, run: Any) -> None:
-        found = run(lambda proposal, report: {"accuracy": SPACE.cost(proposal.architecture)["params"] / 1e7}, TRIALS)
+        found = run(
+            lambda proposal, report: {"accuracy": SPACE.cost(proposal.architecture)["params"] / 1e7}, TRIALS
+        )
         for trial in TRIALS:
             params = SPACE.cost(trial.architecture)["params"]
             outcome = found[trial.number]
@@ -112,5 +114,3 @@ class ExecutorContract:
             executor.cancel()
             assert executor.in_flight == 0
             assert list(executor.outcomes(0.1)) == []
-
-

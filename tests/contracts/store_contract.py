@@ -345,9 +345,7 @@ class StoreContract:
     # Letting go
 
     @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.QUEUED])
-    def test_trials_handed_back_are_started_again_by_the_next_runner(
-        self, store: Any, state: JobState
-    ) -> None:
+    def test_trials_handed_back_are_started_again_by_the_next_runner(self, store: Any, state: JobState) -> None:
         job_id = store.submit(SPEC).id
         first = store.claim()
         first.open(PROPOSALS[:4])
@@ -383,9 +381,7 @@ class StoreContract:
         assert trials[0].reason == job.reason
 
     @pytest.mark.parametrize("state", [s for s in JobState if s.held])
-    def test_a_job_is_not_released_into_a_state_that_needs_a_runner(
-        self, store: Any, state: JobState
-    ) -> None:
+    def test_a_job_is_not_released_into_a_state_that_needs_a_runner(self, store: Any, state: JobState) -> None:
         job_id = store.submit(SPEC).id
         lease = store.claim()
         before = everything(store, job_id)

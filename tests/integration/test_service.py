@@ -105,7 +105,9 @@ def test_a_job_over_http_from_document_to_front(server: httpx.Client) -> None:
     seen: list[int] = []
     token = None
     while token is not None or not seen:
-        page = server.get(f"{job}/trials", params={"page_size": 5, **({"page_token": token} if token else {})}).json()
+        page = server.get(
+            f"{job}/trials", params={"page_size": 5, **({"page_token": token} if token else {})}
+        ).json()
         seen += [t["number"] for t in page["trials"]]
         token = page["next_page_token"]
     assert seen == list(range(12))
@@ -125,7 +127,9 @@ def test_a_job_over_http_from_document_to_front(server: httpx.Client) -> None:
 @pytest.mark.timeout(300)
 def test_kill_9_of_the_runner_loses_nothing(database: str, tmp_path: Path) -> None:
     store = open_store(database)
-    job_id = store.submit(JobSpec.parse({**SMALL, "budget": {"max_trial_count": 16, "parallel_trial_count": 1}})).id
+    job_id = store.submit(
+        JobSpec.parse({**SMALL, "budget": {"max_trial_count": 16, "parallel_trial_count": 1}})
+    ).id
 
     def finished() -> dict[int, Any]:
         return {t.number: t for t in store.trials(job_id) if t.state is TrialState.SUCCEEDED}

@@ -43,7 +43,7 @@ def test_a_good_document_reads_back_what_it_writes() -> None:
     [
         ({"objektives": []}, "objektives", 'did you mean "objectives"?'),
         ({"objectives": []}, "objectives", "is empty; at least 1 must be given"),
-        ({"objectives": ["accuracy"]}, "objectives.0", "write \"max accuracy\""),
+        ({"objectives": ["accuracy"]}, "objectives.0", 'write "max accuracy"'),
         ({"objectives": ["max accuracy", "min accuracy"]}, "objectives", "accuracy stands twice"),
         ({"objectives": ["max acuracy"]}, "objectives.0.metric", 'did you mean "accuracy"?'),
         ({"constraints": ["latency <= 3"]}, "constraints.0", "allowed: accuracy, loss, macs"),
@@ -60,7 +60,7 @@ def test_a_good_document_reads_back_what_it_writes() -> None:
         ),
         ({"space": staged(kernel=4)}, "space.architecture.stages.0.kernel", "allowed: odd integers"),
         ({"space": staged(kernal=3)}, "space.architecture.stages.0.kernal", 'did you mean "kernel"?'),
-        ({"searcher": "nsga3"}, "searcher.kind", 'nsga2'),
+        ({"searcher": "nsga3"}, "searcher.kind", "nsga2"),
         ({"evaluator": {"kind": "training", "dataset": "cifar"}}, "evaluator.dataset", "digits"),
         ({"budget": {"max_trial_count": 0}}, "budget.max_trial_count", "greater than or equal to 1"),
         ({"initial": [{"stages.9.depth": 1}]}, "initial.0.stages.9.depth", "matches no choice"),
@@ -69,9 +69,7 @@ def test_a_good_document_reads_back_what_it_writes() -> None:
         ({"space": "nas-bench-201"}, "evaluator.kind", "cell"),
     ],
 )
-def test_every_fault_names_its_path_and_what_is_allowed(
-    changes: dict[str, Any], path: str, message: str
-) -> None:
+def test_every_fault_names_its_path_and_what_is_allowed(changes: dict[str, Any], path: str, message: str) -> None:
     found = faults(**changes)
     assert path in found
     assert message in found[path]
@@ -114,7 +112,10 @@ JUNK = st.recursive(
 )
 
 
-@given(st.sampled_from(["space", "objectives", "constraints", "searcher", "evaluator", "budget", "initial", "seed"]), JUNK)
+@given(
+    st.sampled_from(["space", "objectives", "constraints", "searcher", "evaluator", "budget", "initial", "seed"]),
+    JUNK,
+)
 def test_junk_anywhere_is_a_spec_error_and_nothing_else(key: str, junk: Any) -> None:
     try:
         spec = JobSpec.parse({**GOOD, key: junk})

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from space_documents import ANY
 from hypothesis import given
 from hypothesis import strategies as st
+from space_documents import ANY
 
 from search_spaces import SpecError, load_space, presets
 from search_spaces.encodings import mixed, one_hot, ordinal

@@ -130,9 +130,7 @@ def test_equal_keys_build_equal_networks(drawn: tuple[StagedSpace, Architecture]
         one = space.build(arch).eval()
         torch.manual_seed(3)
         other = space.build(twin).eval()
-    assert {k: v.shape for k, v in one.state_dict().items()} == {
-        k: v.shape for k, v in other.state_dict().items()
-    }
+    assert {k: v.shape for k, v in one.state_dict().items()} == {k: v.shape for k, v in other.state_dict().items()}
     with torch.no_grad():
         assert torch.equal(one(x), other(x))
 
@@ -236,8 +234,6 @@ DOCUMENT: dict[str, Any] = {
     "classes": 10,
     "architecture": {
         "stem": {"width": 64},
-        "stages": [
-            {"block": "inverted_residual", "depth": 2, "width": 96, "kernel": 5, "squeeze_excite": True}
-        ],
+        "stages": [{"block": "inverted_residual", "depth": 2, "width": 96, "kernel": 5, "squeeze_excite": True}],
     },
 }

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from executor_contract import TRIALS, Behave, ExecutorContract, drain
+
 from nas.contracts import Report
 from nas.executors import opened, session
 from nas.executors.attempt import Task
