@@ -24,8 +24,10 @@ class Highlight:
 
 
 def highlights(trials: Sequence[Trial], space: Space) -> list[Highlight]:
-    """The most accurate network; for spaces with a quantization policy also the most accurate one in floating
-    point, and the smallest quantized one within one point of the best accuracy.
+    """The most accurate network, and what quantization bought.
+
+    For spaces with a quantization policy also the most accurate network in floating point, and the smallest
+    quantized one within one point of the best accuracy.
     """
     measured = [t for t in trials if t.feasible and "accuracy" in t.metrics]
     if not measured:

@@ -31,9 +31,10 @@ class Warp:
 
     @classmethod
     def of(cls, losses: Floats) -> Warp:
-        """Fitted to losses of shape (n,), n >= 1: linear from the best to the median."""
+        """Fitted to losses of shape (n,), n >= 1: linear from the best to the median, unless these all but tie."""
         centre = float(np.median(losses))
-        return cls(centre, (centre - float(losses.min())) or float(losses.std()) or 1.0)
+        scale = max(centre - float(losses.min()), 0.01 * float(losses.std()))
+        return cls(centre, scale or 1.0)
 
     def forward(self, losses: Floats) -> Floats:
         """Losses to warped losses, of any shape."""
@@ -121,8 +122,12 @@ def expected_improvement(samples: Floats, least: float) -> Floats:
 
 
 def best_first(*keys: Floats) -> NDArray[np.int64]:
-    """The order of rows by keys of shape (n,): the first weighs most, small comes before great; stable."""
-    return np.lexsort(tuple(reversed(keys)))
+    """The order of rows by keys of shape (n,): the first weighs most, small comes before great; stable.
+
+    Keys that agree to nine digits are equal, so that rounding, which differs between machines, decides nothing.
+    """
+    scales = [float(np.abs(key).max(initial=0.0)) or 1.0 for key in keys]
+    return np.lexsort([np.round(key / scale, 9) for key, scale in zip(keys, scales, strict=True)][::-1])
 
 
 def _reach(losses: Floats, ray: Floats) -> Floats:

@@ -153,23 +153,25 @@ class PredictorGuided:
         kept = [i for key, i in first.items() if key not in taken and self._history.is_new(key)]
         return genes[sorted(kept)]
 
-    def _order(
-        self, genes: Genes, pending: Genes, normal: Floats, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """Candidates by expected improvement; where none is expected, by violation and then by loss."""
+    def _order(self, genes: Genes, pending: Genes, normal: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Candidates by expected improvement; where none is expected, by violation and then by loss.
+
+        Those that can probably not be measured come last.
+        """
         model, problem, least = self._learner.surrogate(), self._problem, self._elite.least_violation
-        values = model.sample(genes, normal)
+        values, success = model.sample(genes, normal), model.success(genes)
+        broken = (success < 0.5).astype(np.float64)
         violation, loss = violations(problem, values), losses(problem, values)
         if least > 0:  # feasibility comes first
             gain = expected_improvement(violation, least)
-            return best_first(-gain * model.success(genes), violation.mean(axis=0))
+            return best_first(broken, -gain * success, violation.mean(axis=0))
         front = self._elite.front
         frame = Frame.of(front, np.concatenate([front, model.feasible_losses]))
         there = np.concatenate([front, self._expected(model, pending)])
         rays = directions(DIRECTIONS, len(problem.objectives), rng)
         gain = hypervolume_improvement(frame.scale(loss), frame.scale(there), rays) * (violation == 0)
-        worth = gain.mean(axis=0) * model.success(genes)
-        return best_first(-worth, violation.mean(axis=0), frame.scale(loss).mean(axis=(0, 2)))
+        worth = gain.mean(axis=0) * success
+        return best_first(broken, -worth, violation.mean(axis=0), frame.scale(loss).mean(axis=(0, 2)))
 
     def _expected(self, model: Surrogate, pending: Genes) -> Floats:
         """Losses expected of the running trials that are expected to be feasible, shape (f, m)."""

@@ -40,9 +40,7 @@ class Column:
 class Surrogate:
     """A pure function of the trials it is made from, and of an older surrogate that lends hyperparameters."""
 
-    def __init__(
-        self, space: Space, problem: Problem, trials: Sequence[Trial], like: Self | None = None
-    ) -> None:
+    def __init__(self, space: Space, problem: Problem, trials: Sequence[Trial], like: Self | None = None) -> None:
         self._space, self._problem = space, problem
         measured = [t for t in trials if t.measured]
         genes = space.canonical_genes(space.genes([t.architecture for t in measured]))
@@ -74,10 +72,10 @@ class Surrogate:
         return out
 
     def success(self, genes: Genes) -> Floats:
-        """Roughly the probability that an architecture can be measured at all, shape (n,)."""
+        """How likely architectures can be measured at all, against the share that could be so far. Shape (n,)."""
         if self._success is None:
             return np.ones(len(genes))
-        return np.clip(self._success.predict_genes(genes).mean[:, 0], 0.01, 1.0)
+        return np.clip(self._success.predict_genes(genes).mean[:, 0] / self._share, 0.01, 1.0)
 
     def _learn(self, genes: Genes, values: Floats, like: Self | None) -> GaussianProcess | None:
         if not self._columns:
@@ -95,6 +93,7 @@ class Surrogate:
             return None
         genes = np.concatenate([measured, self._space.canonical_genes(self._space.genes(broken))])
         succeeded = (np.arange(len(genes)) < len(measured)).astype(np.float64)
+        self._share = float(succeeded.mean())
         return GaussianProcess(self._space).fit_genes(genes, succeeded)
 
 

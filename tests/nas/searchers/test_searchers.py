@@ -1,0 +1,212 @@
+"""Every searcher keeps the contract, repeats its golden run, and (but for random) beats random.
+
+A golden run is the first keys that a searcher asks for on a made-up table. Where a change of algorithm is meant,
+write them anew: ``python tests/nas/searchers/test_searchers.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "contracts"))  # when run as a program
+
+from searcher_contract import SearcherContract
+
+from nas.config import SearcherSettings
+from nas.objectives import Constraint, Objective, Problem
+from nas.pareto import hypervolume
+from nas.searchers.nsga2 import Nsga2Config
+from nas.searchers.predictor_guided import PredictorGuidedConfig
+from nas.searchers.random import RandomConfig
+from nas.searchers.regularized_evolution import RegularizedEvolutionConfig
+from nas.trial import Broken, BrokenKind, Measured, Trial
+from search_spaces import Architecture, Choice
+from search_spaces.space import Space
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "searchers.json"
+GOLDEN_TRIALS = 40
+SETTINGS: dict[str, SearcherSettings] = {
+    "random": RandomConfig(),
+    "regularized_evolution": RegularizedEvolutionConfig(population=12, tournament=4),
+    "nsga2": Nsga2Config(population=12),
+    "predictor_guided": PredictorGuidedConfig(initial=6),
+}
+GUIDED = [kind for kind in SETTINGS if kind != "random"]
+
+
+class TestRandom(SearcherContract):
+    config = RandomConfig()
+
+
+class TestRegularizedEvolution(SearcherContract):
+    config = RegularizedEvolutionConfig(population=6, tournament=3)
+
+
+class TestNsga2(SearcherContract):
+    config = Nsga2Config(population=6)
+
+
+class TestPredictorGuided(SearcherContract):
+    config = PredictorGuidedConfig(initial=4)
+
+
+class Toy(Space):
+    """Ten numbers and words. The loss is a valley with a bend; the cost rises with every number."""
+
+    name = "toy"
+    choices = (
+        *(Choice(f"n{i}", (0, 1, 2, 3, 4)) for i in range(6)),
+        *(Choice(f"w{i}", ("p", "q", "r")) for i in range(4)),
+    )
+
+    def build(self, arch: Architecture) -> None:  # type: ignore[override]
+        raise AssertionError("searchers build nothing")
+
+
+TOY = Toy()
+
+
+def metrics(architecture: Architecture) -> dict[str, float]:
+    x = np.array(architecture.genes[:6]) / 4
+    words = np.array(architecture.genes[6:])
+    bend = (x[:3] - 0.75 * x[3:]) ** 2
+    word_loss = np.array([0.0, 0.15, 0.4])[(words + np.arange(4)) % 3]
+    loss = bend.sum() + ((x - 0.8) ** 2).sum() + word_loss.sum() + 0.5 * word_loss[0] * (x[0] > 0.5)
+    cost = 1 + x.sum() + 0.5 * x[0] * x[1] + 0.3 * (words == 2).sum()
+    return {"loss": float(loss), "cost": float(cost)}
+
+
+def run(
+    config: SearcherSettings, count: int, seed: int, objectives: list[str], constraints: list[str] | None = None
+) -> list[Trial]:
+    problem = Problem(
+        [Objective.model_validate(o) for o in objectives],
+        [Constraint.model_validate(c) for c in constraints or []],
+    )
+    searcher = config.build(TOY, problem, seed)
+    trials: list[Trial] = []
+    for number in range(count):
+        (proposal,) = searcher.ask(1)
+        closed = Trial(number, proposal).close(Measured(metrics(proposal.architecture)), problem, number, 0.0)
+        searcher.tell([closed])
+        trials.append(closed)
+    return trials
+
+
+def volume(trials: list[Trial]) -> float:
+    return hypervolume(np.array([[t.metrics["loss"], t.metrics["cost"]] for t in trials]), np.array([6.0, 8.0]))
+
+
+def golden_run(kind: str) -> list[str]:
+    trials = run(SETTINGS[kind], GOLDEN_TRIALS, 7, ["min loss", "min cost"], ["cost <= 5"])
+    return [t.architecture.key for t in trials]
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_the_golden_run_is_repeated(kind: str) -> None:
+    assert golden_run(kind) == json.loads(GOLDEN.read_text())[kind]
+
+
+@pytest.mark.parametrize("kind", GUIDED)
+def test_one_objective_beats_random(kind: str) -> None:
+    def best(config: SearcherSettings) -> float:
+        return float(
+            np.mean([min(t.metrics["loss"] for t in run(config, 120, seed, ["min loss"])) for seed in range(5)])
+        )
+
+    assert best(SETTINGS[kind]) < 0.6 * best(RandomConfig())
+
+
+@pytest.mark.parametrize(("kind", "count"), [("nsga2", 150), ("predictor_guided", 60)])
+def test_two_objectives_beat_random(kind: str, count: int) -> None:
+    def mean(config: SearcherSettings) -> float:
+        return float(np.mean([volume(run(config, count, seed, ["min loss", "min cost"])) for seed in range(4)]))
+
+    assert mean(SETTINGS[kind]) > 1.04 * mean(RandomConfig())
+
+
+@pytest.mark.parametrize("kind", GUIDED)
+def test_a_narrow_constraint_is_met(kind: str) -> None:
+    """About one architecture in a hundred is feasible."""
+    bound = ["cost <= 2.6"]
+    shares = []
+    for config in (SETTINGS[kind], RandomConfig()):
+        runs = [run(config, 120, seed, ["min loss"], bound) for seed in range(3)]
+        shares.append(np.mean([t.feasible for trials in runs for t in trials[60:]]))
+    assert shares[0] > 0.3 > 10 * shares[1] or shares[0] > shares[1] + 0.3
+
+
+def test_the_predictor_needs_a_third_of_the_evaluations() -> None:
+    """What this searcher is for: as good after 50 evaluations as evolution after 150."""
+    guided = np.mean([volume(run(PredictorGuidedConfig(), 50, s, ["min loss", "min cost"])) for s in range(4)])
+    evolved = np.mean([volume(run(SETTINGS["nsga2"], 150, s, ["min loss", "min cost"])) for s in range(4)])
+    assert guided > evolved
+
+
+def test_the_predictor_learns_where_nothing_can_be_measured() -> None:
+    """Half of the space is infeasible without a metric ever saying so."""
+    problem = Problem([Objective.model_validate("min loss")])
+    searcher = PredictorGuidedConfig().build(TOY, problem, 0)
+    broken = []
+    for number in range(60):
+        (proposal,) = searcher.ask(1)
+        bad = proposal.architecture["n0"] in (3, 4) or proposal.architecture["w0"] == "p"
+        broken.append(bad)
+        outcome = Broken(BrokenKind.INFEASIBLE, "no") if bad else Measured(metrics(proposal.architecture))
+        searcher.tell([Trial(number, proposal).close(outcome, problem, number, 0.0)])
+    assert np.mean(broken[:12]) > 0.3
+    assert np.mean(broken[20:]) < 0.2
+
+
+def test_metrics_that_formulas_give_are_not_predicted() -> None:
+    """The cost comes from a formula: no proposal breaks its constraint once random trials are over."""
+
+    class Priced(Toy):
+        name = "priced"
+
+        def costs(self, genes: np.ndarray) -> dict[str, np.ndarray]:
+            return {"cost": np.array([metrics(a)["cost"] for a in self.architectures(genes)])}
+
+    space = Priced()
+    problem = Problem([Objective.model_validate("min loss")], [Constraint.model_validate("cost <= 3.2")])
+    searcher = PredictorGuidedConfig(initial=4).build(space, problem, 0)
+    for number in range(40):
+        (proposal,) = searcher.ask(1)
+        found = metrics(proposal.architecture)
+        assert number < 4 or found["cost"] <= 3.2
+        searcher.tell([Trial(number, proposal).close(Measured(found), problem, number, 0.0)])
+
+
+def test_a_formula_that_measurements_contradict_is_not_trusted() -> None:
+    """The formula says 0 for every architecture; the constraint is on what is measured."""
+
+    class Wrong(Toy):
+        name = "wrong"
+
+        def costs(self, genes: np.ndarray) -> dict[str, np.ndarray]:
+            return {"cost": np.zeros(len(genes))}
+
+    problem = Problem([Objective.model_validate("min loss")], [Constraint.model_validate("cost <= 3")])
+    searcher = PredictorGuidedConfig(initial=6).build(Wrong(), problem, 0)
+    feasible = []
+    for number in range(60):
+        (proposal,) = searcher.ask(1)
+        closed = Trial(number, proposal).close(Measured(metrics(proposal.architecture)), problem, number, 0.0)
+        feasible.append(closed.feasible)
+        searcher.tell([closed])
+    assert np.mean(feasible[30:]) > 0.5
+
+
+def test_the_toy_is_what_the_tests_say() -> None:
+    sample = TOY.sample(2000, 0)
+    costs = np.array([metrics(a)["cost"] for a in sample])
+    assert 0.001 < (costs <= 2.6).mean() < 0.03
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps({kind: golden_run(kind) for kind in SETTINGS}, indent=1) + "\n")
