@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,9 +86,7 @@ def _parse(text: str) -> URL:
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise DatabaseError(f"{url.drivername}:// is not supported; allowed: {_FORMS}")
     if url.username or url.host or not url.database or url.database == ":memory:" or "mode" in url.query:
-        raise DatabaseError(
-            "a SQLite URL must name a file: sqlite:///file.db, or sqlite:////absolute/file.db"
-        )
+        raise DatabaseError("a SQLite URL must name a file: sqlite:///file.db, or sqlite:////absolute/file.db")
     return url
 
 
@@ -123,11 +122,25 @@ def _sqlite(url: URL) -> Engine:
 def _on_sqlite_connect(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
     # Left alone, the driver begins a transaction at the first INSERT or UPDATE, after the reads before it.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     # Syncing to disk is what costs; the log may grow to 40 MB before it must be.
     connection.execute("PRAGMA wal_autocheckpoint = 10000")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a fresh file to WAL; SQLite does not wait by itself where several processes do so at once."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the low byte; the rest says why
+            if not busy or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _on_sqlite_begin(connection: Connection) -> None:

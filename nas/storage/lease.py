@@ -41,9 +41,7 @@ class SqlLease:
             row = connection.execute(queries.RENEW, mine).first()
             if row is None:
                 raise self._lost()
-            return replace(
-                self._job, state=JobState(row.state), reason=row.reason, counts=self._ledger.counts
-            )
+            return replace(self._job, state=JobState(row.state), reason=row.reason, counts=self._ledger.counts)
 
     def trials(self) -> Sequence[Trial]:
         """All trials of the job, by number."""

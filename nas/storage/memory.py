@@ -76,9 +76,7 @@ class MemoryStore:
         with self._lock:
             return self._records[job_id].seen()
 
-    def jobs(
-        self, states: Sequence[JobState] = (), after: str | None = None, limit: int = 100
-    ) -> Sequence[Job]:
+    def jobs(self, states: Sequence[JobState] = (), after: str | None = None, limit: int = 100) -> Sequence[Job]:
         """Newest first; `after` is the id of the last job of the page before."""
         with self._lock:
             newest = [self._records[job_id].seen() for job_id in sorted(self._records, reverse=True)]

@@ -61,8 +61,7 @@ def make_ready(database: Database) -> None:
         return
     if found is not None and found < REVISION and not database.is_sqlite:
         raise DatabaseOutOfDate(
-            f"the database {database} has schema {found}, and this version needs {REVISION}; "
-            "run: nas db upgrade"
+            f"the database {database} has schema {found}, and this version needs {REVISION}; run: nas db upgrade"
         )
     _upgrade(database, "head")
 

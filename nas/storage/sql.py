@@ -73,9 +73,7 @@ class SqlStore:
         with self.database.reading() as connection:
             return self._job(connection, queries.job(connection, job_id))
 
-    def jobs(
-        self, states: Sequence[JobState] = (), after: str | None = None, limit: int = 100
-    ) -> Sequence[Job]:
+    def jobs(self, states: Sequence[JobState] = (), after: str | None = None, limit: int = 100) -> Sequence[Job]:
         """Newest first; `after` is the id of the last job of the page before."""
         with self.database.reading() as connection:
             rows = queries.page_of_jobs(connection, states, after, limit)
@@ -139,9 +137,7 @@ class SqlStore:
         return SqlLease(self, job, row.fence + 1, ledger, self._seconds)
 
     def _job(self, connection: Connection, row: Row[Any]) -> Job:
-        return job_of(
-            row, self._document(row.spec).spec, queries.counts(connection, [row.id]).get(row.id, {})
-        )
+        return job_of(row, self._document(row.spec).spec, queries.counts(connection, [row.id]).get(row.id, {}))
 
 
 def _end(connection: Connection, job_id: str, state: JobState, reason: str) -> None:
