@@ -1,0 +1,156 @@
+"""The `nas` command: what it prints, and the exit codes that scripts rely on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from nas.cli import app
+
+DOCUMENT: dict[str, Any] = {
+    "name": "cheap",
+    "space": "digits-tiny",
+    "objectives": ["min params", "min macs"],
+    "searcher": "nsga2",
+    "evaluator": "cost",
+    "budget": {"max_trial_count": 30},
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_DATABASE_URL", f"sqlite:///{tmp_path}/nas.db")
+    (tmp_path / "cheap.yaml").write_text(yaml.safe_dump(DOCUMENT))
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
+
+    return run
+
+
+def test_search_then_read_the_job(run: Any, tmp_path: Path) -> None:
+    searched = run("search", "cheap.yaml", "--executor", "inline", "--report", "report.html")
+    assert searched.exit_code == 0, searched.output
+    assert "Pareto front of job" in searched.stdout
+    assert "30/30 trials" in searched.stderr
+    assert (tmp_path / "report.html").stat().st_size > 1e6
+
+    (job,) = json.loads(run("jobs", "--json").stdout)["jobs"]
+    assert (job["state"], job["counts"]["SUCCEEDED"]) == ("SUCCEEDED", 30)
+    trials = json.loads(run("trials", job["id"], "--json").stdout)["trials"]
+    assert [t["number"] for t in trials] == list(range(30))
+    front = json.loads(run("pareto", "latest", "--json").stdout)
+    assert {t["number"] for t in front["trials"]} <= set(range(30))
+    assert front["hypervolume"] > 0
+    for command in (["jobs"], ["trials", "latest", "--limit", "3"], ["pareto", job["id"]]):
+        assert run(*command).exit_code == 0
+
+
+def test_json_of_a_search_is_all_of_standard_output(run: Any) -> None:
+    found = json.loads(run("search", "cheap.yaml", "--executor", "inline", "--trials", "5", "--json").stdout)
+    assert found["state"] == "SUCCEEDED"
+    assert found["trials"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"objektives": []}, "objektives: unknown key"),
+        ({"objectives": ["max speed"]}, "objectives.0.metric: 'speed' is not a metric"),
+        ({"constraints": ["params <= 3"]}, "constraints.0: no architecture of the space meets params <= 3.0"),
+    ],
+)
+def test_a_wrong_document_is_exit_code_2_and_writes_nothing(run: Any, change: Any, words: str) -> None:
+    Path("wrong.yaml").write_text(yaml.safe_dump({**DOCUMENT, **change}))
+    refused = run("search", "wrong.yaml", "--executor", "inline")
+    assert refused.exit_code == 2
+    assert words in refused.stderr
+    assert "Traceback" not in refused.output
+    assert json.loads(run("jobs", "--json").stdout)["jobs"] == []
+
+
+def test_exit_codes(run: Any) -> None:
+    Path("broken.yaml").write_text("a: [1")
+    Path("list.yaml").write_text("[1]")
+    assert run("search", "broken.yaml").exit_code == 2
+    assert run("search", "list.yaml").exit_code == 2
+    assert run("search", "missing.yaml").exit_code == 2
+    assert run("search").exit_code == 2
+    assert run("trials", "nothing").exit_code == 3
+    assert run("cancel", "latest").exit_code == 3
+    run("search", "cheap.yaml", "--executor", "inline", "--trials", "2")
+    assert run("pause", "latest").exit_code == 3
+    assert "SUCCEEDED cannot pause" in run("pause", "latest").stderr
+
+
+def test_spaces(run: Any) -> None:
+    assert "digits-tiny" in run("space", "list").stdout.split()
+    described = run("space", "describe", "digits-tiny")
+    assert "stages.0.kernel" in described.stdout
+    assert "params: " in described.stdout
+    assert (
+        len(json.loads(run("space", "sample", "nas-bench-201", "-n", "7", "--json").stdout)["architectures"]) == 7
+    )
+    assert run("space", "validate", "digits-tiny").exit_code == 0
+    Path("space.yaml").write_text("family: staged\ninput: [1, 8, 8]\nclasses: 1\n")
+    refused = run("space", "validate", "space.yaml")
+    assert refused.exit_code == 2
+    assert "classes: 1 is not allowed" in refused.stderr
+    assert "architecture: is required" in refused.stderr
+    assert run("space", "describe", "nothing").exit_code != 0
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Path, executor: str) -> None:
+    document = {
+        **DOCUMENT,
+        "objectives": ["max accuracy"],
+        "searcher": "random",
+        "evaluator": {"kind": "training", "epochs": 2},
+        "budget": {"max_trial_count": 8},
+    }
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(document))
+    environment = {**os.environ, "NAS_DATABASE_URL": f"sqlite:///{tmp_path}/nas.db"}
+
+    def nas(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nas", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def counts() -> dict[str, int]:
+        listed, _ = nas("jobs", "--json").communicate(timeout=60)
+        jobs = json.loads(listed)["jobs"]
+        return jobs[0]["counts"] if jobs else {}  # type: ignore[no-any-return]
+
+    process = nas("search", "digits.yaml", "--executor", executor, "--test", "none", "--trials", "500")
+    end = time.monotonic() + 90
+    while counts().get("SUCCEEDED", 0) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    job = told.split("nas search --resume ")[1].split()[0]
+    kept = counts()
+    assert kept["SUCCEEDED"] >= 2
+    assert kept["RUNNING"] == 0
+
+    again = nas("cancel", job)
+    again.communicate(timeout=60)
+    assert again.returncode == 0
