@@ -18,11 +18,12 @@ demo: $(READY)  ## a joint search on real data, with a live front and a report
 test: $(READY)  ## every test; PostgreSQL too where NAS_TEST_POSTGRES_URL names a database
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## style, types and the order of imports
+check: $(READY)  ## style, types, the order of imports, and the laws as property tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m law
 
 serve: $(READY)  ## the HTTP API and a runner on this machine, http://127.0.0.1:8000
 	$(BIN)/nas serve

@@ -14,10 +14,12 @@ from search_spaces import Fault, Space, SpecError
 from search_spaces.architecture import Genes
 from search_spaces.faults import did_you_mean
 from search_spaces.load import space_of
-from search_spaces.operators import neighbours, sample
+from search_spaces.operators import enumerate_all, sample
 
-DRAWS = 512
-STEPS = 12
+DRAWS, STARTS, STEPS = 512, 4, 12
+CHUNK = 256
+"""Architectures whose costs are computed at once: bounds the memory that a large space takes."""
+SMALL = 50_000
 
 
 def check(
@@ -95,18 +97,18 @@ def _out_of_range(constraints: Sequence[Constraint]) -> list[Fault]:
 
 
 def _out_of_reach(constraints: Sequence[Constraint], space: Space) -> list[Fault]:
-    """Constraints on formula metrics that no architecture meets, each alone and then all together.
+    """Constraints on formula metrics that no architecture meets.
 
-    A bounded search, so "no architecture found" is what it says; costs grow with every gene, so descending
-    from the best of many draws finds the extremes of a space.
+    Each alone, by descending to the extreme of its metric from the best of many draws: costs are close to
+    monotonic in every gene, so the descent ends there. All together only where the space is small enough to be
+    looked through: elsewhere nothing is refused that may be met after all, and the search will tell.
     """
     known = formula_metrics(space)
     exact = [(i, c) for i, c in enumerate(constraints) if c.metric in known]
     found = []
     for i, constraint in exact:
-        nearest = _closest(space, [constraint])
-        if nearest is not None:
-            reached = float(space.costs(nearest)[constraint.metric][0])
+        reached = _extreme(space, constraint)
+        if constraint.excess(reached) > 0:
             found.append(
                 Fault(
                     f"constraints.{i}",
@@ -114,31 +116,66 @@ def _out_of_reach(constraints: Sequence[Constraint], space: Space) -> list[Fault
                     f"{constraint.metric} = {reached:g}",
                 )
             )
-    if not found and len(exact) > 1 and _closest(space, [c for _, c in exact]) is not None:
-        together = " and ".join(str(c) for _, c in exact)
-        found.append(Fault("constraints", f"no architecture of the space meets {together} at once"))
-    return found
+    return found or _contradiction([c for _, c in exact], space)
 
 
-def _closest(space: Space, constraints: Sequence[Constraint]) -> Genes | None:
-    """The architecture of least violation, shape (1, d); None if one meets all constraints."""
+def _contradiction(constraints: Sequence[Constraint], space: Space) -> list[Fault]:
+    """Whether constraints exclude each other: bounds of one metric, or in a space that is looked through."""
+    together = " and ".join(map(str, constraints))
+    for a in constraints:
+        for b in constraints:
+            if a.metric == b.metric and a.relation == "<=" and b.relation == ">=" and a.bound < b.bound:
+                return [Fault("constraints", f"nothing can meet {a} and {b} at once")]
+    every = enumerate_all(space, SMALL) if len(constraints) > 1 else None
+    if every is None:
+        return []
+    costs = space.costs(every)
+    met = np.ones(len(every), dtype=bool)
+    for c in constraints:
+        met &= costs[c.metric] <= c.bound if c.relation == "<=" else costs[c.metric] >= c.bound
+    return [] if met.any() else [Fault("constraints", f"no architecture of the space meets {together} at once")]
+
+
+def _extreme(space: Space, constraint: Constraint) -> float:
+    """The best value of the constraint's metric found; stops early at one that meets it."""
+    sign = 1.0 if constraint.relation == "<=" else -1.0
+
+    def losses(genes: Genes) -> NDArray[np.float64]:
+        chunks = [space.costs(genes[i : i + CHUNK])[constraint.metric] for i in range(0, len(genes), CHUNK)]
+        return sign * np.concatenate(chunks)
+
     drawn = sample(space, DRAWS, np.random.default_rng(0))
-    violation = _violations(space, drawn, constraints)
-    here, least = drawn[violation.argmin()], float(violation.min())
-    for _ in range(STEPS):
-        if least == 0:
-            return None
-        around = neighbours(space, here)
-        if not len(around):
-            break
-        moved = _violations(space, around, constraints)
-        jump = _together(here, around, moved, least)
-        tried = space.canonical_genes(np.stack([around[moved.argmin()], jump]))
-        reached = _violations(space, tried, constraints)
-        if reached.min() >= least:
-            break
-        here, least = tried[reached.argmin()], float(reached.min())
-    return None if least == 0 else here[None]
+    values = losses(drawn)
+    best = float(values.min())
+    for start in np.argsort(values, kind="stable")[:STARTS]:
+        here, least = drawn[start], float(values[start])
+        for _ in range(STEPS):
+            if constraint.excess(sign * least) == 0:
+                return sign * least
+            around = _moves(space, here)
+            if not len(around):
+                break
+            moved = losses(around)
+            jump = _together(here, around, moved, least)
+            tried = space.canonical_genes(np.stack([around[moved.argmin()], jump]))
+            reached = losses(tried)
+            if reached.min() >= least:
+                break
+            here, least = tried[reached.argmin()], float(reached.min())
+        best = min(best, least)
+    return sign * best
+
+
+def _moves(space: Space, genes: NDArray[np.int64]) -> Genes:
+    """The architecture with one gene changed: to its first and last values, and to two between."""
+    rows = []
+    for column in np.flatnonzero(space.active(genes[None])[0]):
+        for value in np.unique(np.linspace(0, space.sizes[column] - 1, 4).astype(np.int64)):
+            if value != genes[column]:
+                changed = genes.copy()
+                changed[column] = value
+                rows.append(changed)
+    return space.canonical_genes(np.stack(rows)) if rows else np.zeros((0, len(genes)), dtype=np.int64)
 
 
 def _together(
@@ -151,10 +188,3 @@ def _together(
             changed = around[row] != here
             jump[changed] = around[row][changed]
     return jump
-
-
-def _violations(space: Space, genes: Genes, constraints: Sequence[Constraint]) -> NDArray[np.float64]:
-    costs = space.costs(genes)
-    excess = np.array([[c.excess(v) for v in costs[c.metric].tolist()] for c in constraints])
-    total: NDArray[np.float64] = excess.sum(axis=0)
-    return total

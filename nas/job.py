@@ -91,7 +91,9 @@ class Budget(BaseModel):
     max_trial_count: int = Field(default=100, ge=1, le=10_000_000)
     parallel_trial_count: int = Field(default=1, ge=1, le=10_000)
     max_failed_trial_count: int = Field(default=10, ge=1, description="FAILED trials at which the job fails")
-    max_duration: float | None = Field(default=None, gt=0, description="seconds of search")
+    max_duration: float | None = Field(
+        default=None, gt=0, description="seconds from the first start, pauses included"
+    )
     max_trial_duration: float | None = Field(default=None, gt=0, description="seconds an evaluation may take")
 
 

@@ -73,6 +73,10 @@ def search(
             raise SpecError.at("resume", "takes a job of `store`, with the document that it began with")
         study = study_of(kept.job(resume).spec, space, evaluator, searcher)
         return drive(kept, study, resume, executor, progress)
+    if _is_object(searcher) and store is not None:
+        raise SpecError.at(
+            "searcher", "a Searcher object cannot be kept in a database; allowed: store=None, or a kind"
+        )
     spec = JobSpec.parse(_document(document, space, evaluator, searcher, overrides))
     study = study_of(spec, space, evaluator, searcher)
     return drive(kept, study, submit(kept, study), executor, progress)

@@ -87,6 +87,7 @@ class _Run:
         self._spec, self._space, self._searcher = spec, space, searcher
         self._pending: dict[int, Trial] = {}
         self._count = 0
+        self._keys: set[str] = set()
         self._failed = 0
         self._last_failure = ""
 
@@ -95,6 +96,7 @@ class _Run:
         self._searcher.tell(trials)
         for trial in trials:
             self._count = max(self._count, trial.number + 1)
+            self._keys.add(trial.architecture.key)
             self._pending.pop(trial.number, None)
             if trial.state is TrialState.PENDING:
                 self._pending[trial.number] = trial
@@ -112,12 +114,9 @@ class _Run:
         """What to start: trials that wait, else those that the document begins with, else what is asked."""
         if self._pending:
             return [self._pending[number] for number in sorted(self._pending)][:n]
-        first = self._spec.initial[self._count : self._count + n]
-        if first:
-            return [
-                initial.proposal(self._space, fixed, self._spec.seed, self._count + i)
-                for i, fixed in enumerate(first)
-            ]
+        if self._count < len(self._spec.initial):
+            fixed = self._spec.initial[self._count]
+            return [initial.proposal(self._space, fixed, self._spec.seed, self._count, self._keys)]
         return self._searcher.ask(n)
 
     def ending(self, job: Job) -> Ending | None:
@@ -133,7 +132,7 @@ class _Run:
     def finished(self) -> Ending:
         """How it ends when nothing runs and nothing can be started."""
         if self._count < self._spec.budget.max_trial_count:
-            return Ending(JobState.SUCCEEDED, f"the space is exhausted: it has {self._count} networks")
+            return Ending(JobState.SUCCEEDED, f"nothing new is left to propose after {self._count} trials")
         return Ending(JobState.SUCCEEDED)
 
 

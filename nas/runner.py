@@ -17,12 +17,15 @@ from nas.executors import ExecutorKind, opened
 from nas.executors.attempt import Task
 from nas.job import Job, JobSpec, JobState
 from nas.loop import Ending, Observe, search
+from nas.storage.errors import DatabaseError
 from search_spaces import Space, SpecError
 
 BEAT = 1.0
 """Seconds between two renewals of a lease; a cancellation is noticed within this time."""
 POLL = 1.0
 """Seconds between two looks at an empty queue."""
+AWAY = 5.0
+"""Seconds before a database that did not answer is asked again."""
 
 log = structlog.get_logger()
 
@@ -78,6 +81,8 @@ class Heartbeat:
         while not self._stop.wait(BEAT):
             try:
                 self._job = self._lease.renew()
+            except DatabaseError as error:  # it may come back, and then tells whether the lease is still ours
+                log.warning("lease not renewed", reason=str(error))
             except Exception as error:
                 self._error = error
                 return
@@ -102,12 +107,13 @@ def run(
 
     Raises:
         LeaseLost: another runner has the job.
+        DatabaseError: the database is away; whoever claims the job next goes on with it.
         KeyboardInterrupt: after the job was left PAUSED.
     """
     with Heartbeat(lease) as heart:
         try:
             ending = _drive(lease, heart, executor, study, observe, stopping)
-        except LeaseLost:
+        except (LeaseLost, DatabaseError):  # nothing can be written; the lease runs out, and the job goes on
             raise
         except KeyboardInterrupt:
             lease.release(JobState.PAUSED, "interrupted")
@@ -127,11 +133,15 @@ def serve(queue: Queue, executor: ExecutorKind, stopping: threading.Event) -> No
     """Run jobs, one after the other, until `stopping` is set."""
     log.info("runner ready", executor=executor)
     while not stopping.is_set():
-        lease = queue.claim()
-        if lease is None:
-            stopping.wait(POLL)
-        else:
-            _serve_one(lease, executor, stopping)
+        try:
+            lease = queue.claim()
+            if lease is None:
+                stopping.wait(POLL)
+            else:
+                _serve_one(lease, executor, stopping)
+        except DatabaseError as error:
+            log.warning("database away", reason=str(error))
+            stopping.wait(AWAY)
 
 
 def _serve_one(lease: Lease, executor: ExecutorKind, stopping: threading.Event) -> None:

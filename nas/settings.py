@@ -21,7 +21,7 @@ class Settings(BaseSettings):
         default="sqlite:///.nas/nas.db", description="where jobs and trials are kept (SQLAlchemy URL)"
     )
     lease_seconds: float = Field(
-        default=30.0, gt=0, description="after so long without a sign of life a runner has lost its job"
+        default=30.0, ge=3, description="after so long without a sign of life a runner has lost its job"
     )
     data_dir: Path | None = Field(default=None, description="the data registry: data sets and tables by name")
 

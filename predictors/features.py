@@ -41,9 +41,7 @@ def targets_2d(targets: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     bad = np.argwhere(~np.isfinite(out))
     if len(bad):
         row, column = bad[0]
-        raise ValueError(
-            f"target {column} of architecture {row} is {out[row, column]}; allowed: finite numbers"
-        )
+        raise ValueError(f"target {column} of architecture {row} is {out[row, column]}; allowed: finite numbers")
     return out
 
 

@@ -91,10 +91,7 @@ class GaussianProcess:
             self._cost_centre, self._cost_spread = like._cost_centre, like._cost_spread
         self._x = self._features(genes)
         with _single_thread():
-            if like is None:
-                thetas = _learn(self._x, self._groups, scaled)
-            else:
-                thetas = [p.theta for p in like._posteriors]
+            thetas = [p.theta for p in like._posteriors] if like else _learn(self._x, self._groups, scaled)
             self._posteriors = [
                 _condition(theta, self._x, self._groups, column)
                 for theta, column in zip(thetas, scaled.T, strict=True)
@@ -182,9 +179,7 @@ def _most_probable(
     return np.asarray(found.x, dtype=np.float64)
 
 
-def _negative_log_likelihood(
-    theta: Floats, distances: Floats, linear: Floats, y: Floats
-) -> tuple[float, Floats]:
+def _negative_log_likelihood(theta: Floats, distances: Floats, linear: Floats, y: Floats) -> tuple[float, Floats]:
     """Of targets (n,) given log hyperparameters; and its gradient."""
     from scipy.linalg import cho_solve, cholesky
 
@@ -217,9 +212,7 @@ def _condition(theta: Floats, x: Floats, groups: NDArray[np.int64], y: Floats) -
     return _Posterior(theta, factor, cho_solve((factor, True), y))
 
 
-def _predict(
-    posterior: _Posterior, known: Floats, x: Floats, groups: NDArray[np.int64]
-) -> tuple[Floats, Floats]:
+def _predict(posterior: _Posterior, known: Floats, x: Floats, groups: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Mean and standard deviation of standardised measurements, each of shape (n,)."""
     from scipy.linalg import solve_triangular
 

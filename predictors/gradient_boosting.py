@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-ROUNDS = 100
+ROUNDS = 200
 PARAMETERS = {
     "objective": "regression",
     "learning_rate": 0.1,
-    "num_leaves": 15,
+    "num_leaves": 4,
     "min_data_in_bin": 1,
     "feature_fraction": 0.7,
     "num_threads": 1,

@@ -119,7 +119,7 @@ def _fields(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
             continue
         deeper = [m for k in here if part in k.model_fields for m in _models(k.model_fields[part].annotation)]
         here = deeper or [m for m in here if part in _tags(m)] or here
-    return list(dict.fromkeys(name for m in here for name in m.model_fields))
+    return list(dict.fromkeys(f.alias or name for m in here for name, f in m.model_fields.items()))
 
 
 def _models(annotation: object) -> list[type[BaseModel]]:

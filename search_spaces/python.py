@@ -30,7 +30,7 @@ def load_python(document: PythonDocument) -> Space:
         for part in name.split("."):
             found = getattr(found, part)
         space = found() if isinstance(found, type) else found
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    except Exception as error:  # importing runs the user's code
         raise SpecError.at("object", f"{document.object!r} cannot be imported: {error}") from None
     if not isinstance(space, Space):
         raise SpecError.at("object", f"{document.object!r} is not a search_spaces.Space")

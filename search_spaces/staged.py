@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BLOCKS = ("conv", "depthwise_separable", "inverted_residual")
 ACTIVATIONS = ("relu", "relu6", "hard_swish", "silu")
-MAX_BLOCKS = 512
+MAX_BLOCKS = 128
 DEPTHWISE = ("depthwise_separable", "inverted_residual")
 
 _WIDTH = {"type": "integer", "minimum": 1}

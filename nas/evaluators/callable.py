@@ -38,7 +38,7 @@ class CallableConfig(EvaluatorSettings):
         """Whether the function can be imported."""
         try:
             _load(self.function)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
+        except Exception as error:  # importing runs the user's code
             return [Fault("function", f"{self.function!r} cannot be imported: {error}")]
         return []
 
@@ -57,9 +57,7 @@ class CallableEvaluator:
     def evaluate(self, proposal: Proposal, report: Report) -> Mapping[str, float]:
         """What the function gives, as floats."""
         architecture: Architecture = proposal.architecture
-        found: Any = (
-            self._function(architecture, report) if self._takes_report else self._function(architecture)
-        )
+        found: Any = self._function(architecture, report) if self._takes_report else self._function(architecture)
         if not isinstance(found, Mapping):
             raise TypeError(f"the evaluator returned {type(found).__name__}; a dict of metrics is needed")
         return {str(name): float(value) for name, value in found.items()}

@@ -177,9 +177,7 @@ def parse_idx(data: bytes, dimensions: int, name: str) -> NDArray[np.uint8]:
     shape = tuple(np.frombuffer(data[4:start].ljust(4 * dimensions, b"\0"), dtype=">u4").tolist())
     size = int(np.prod(shape, dtype=np.int64))
     if len(data) - start != size:
-        raise SpecError.at(
-            "", f"{name} has {len(data) - start} bytes of data; its header says {shape}: {size}"
-        )
+        raise SpecError.at("", f"{name} has {len(data) - start} bytes of data; its header says {shape}: {size}")
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
 
 
@@ -217,14 +215,10 @@ def _parts(source: str) -> dict[str, Examples]:
     for part, examples in parts.items():
         if examples.x.shape[1:] != train.x.shape[1:]:
             found, wanted = list(examples.x.shape[1:]), list(train.x.shape[1:])
-            raise SpecError.at(
-                "", f"{name}: x_{part} has examples of shape {found}, x_train of shape {wanted}"
-            )
+            raise SpecError.at("", f"{name}: x_{part} has examples of shape {found}, x_train of shape {wanted}")
         if examples.y.min() < 0 or examples.y.max() >= len(labels):
             found = [int(examples.y.min()), int(examples.y.max())]
-            raise SpecError.at(
-                "", f"{name}: y_{part} has labels from {found}; y_train has 0 to {len(labels) - 1}"
-            )
+            raise SpecError.at("", f"{name}: y_{part} has labels from {found}; y_train has 0 to {len(labels) - 1}")
     return parts
 
 

@@ -107,9 +107,7 @@ class TabularConfig(EvaluatorSettings):
         if self.table in names:
             return []
         allowed = (
-            f"a file in the data registry: {', '.join(names)}"
-            if names
-            else "nothing, the data registry is empty"
+            f"a file in the data registry: {', '.join(names)}" if names else "nothing, the data registry is empty"
         )
         return [Fault("table", f"{show(self.table)} is not allowed over HTTP; allowed: {allowed}")]
 
@@ -130,13 +128,9 @@ class TabularConfig(EvaluatorSettings):
             elif (_indices(choice, frame[column]) < 0).all():
                 found = ", ".join(map(str, frame[column].drop_duplicates()[:6]))
                 allowed = ", ".join(map(str, choice.values[:12]))
-                faults.append(
-                    Fault(f"genes.{choice.name}", f"column {column} holds {found}; allowed: {allowed}")
-                )
+                faults.append(Fault(f"genes.{choice.name}", f"column {column} holds {found}; allowed: {allowed}"))
         if not faults and not _genes(space, frame, self._gene_columns(space))[1].any():
-            faults.append(
-                Fault("table", f"{show(self.table)} has no row whose values are all in {space.name}")
-            )
+            faults.append(Fault("table", f"{show(self.table)} has no row whose values are all in {space.name}"))
         return faults
 
     def _metric_faults(self, frame: pd.DataFrame) -> list[Fault]:

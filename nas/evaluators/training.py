@@ -73,9 +73,7 @@ class TrainingConfig(EvaluatorSettings):
             faults.append(Fault("dataset", f"{show(self.dataset)} has {has}; the space has {wants}"))
         if self.epochs is not None and document.recipe.epochs is not None:
             faults.append(
-                Fault(
-                    "epochs", f"{self.epochs} is given, and recipe.epochs in the space too; give one of them"
-                )
+                Fault("epochs", f"{self.epochs} is given, and recipe.epochs in the space too; give one of them")
             )
         if self.train_limit is not None and self.train_limit < found.classes:
             faults.append(
@@ -158,9 +156,7 @@ class TrainingEvaluator:
 
     def _epochs(self, proposal: Proposal) -> int:
         given = self.space.recipe(proposal.architecture).epochs or self.config.epochs or DEFAULT_EPOCHS
-        return max(
-            1, math.ceil(round(given * (proposal.fidelity or 1.0), 6))
-        )  # 100 x 0.07 is 7, not 7 + 1e-15
+        return max(1, math.ceil(round(given * (proposal.fidelity or 1.0), 6)))  # 100 x 0.07 is 7, not 7 + 1e-15
 
     def _device(self) -> str:
         import torch

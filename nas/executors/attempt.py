@@ -44,14 +44,15 @@ def attempt(task: Task, proposal: Proposal) -> Outcome:
                 check()
 
             measured = dict(task.evaluator.evaluate(proposal, report))
-        metrics = {**task.space.cost(proposal.architecture), **measured}
+        found = {**task.space.cost(proposal.architecture), **measured}
+        metrics = {str(name): float(value) for name, value in found.items()}
     except (Infeasible, BuildError) as error:
         return Broken(BrokenKind.INFEASIBLE, _one_line(str(error) or type(error).__name__))
     except TimeUp:
         return Broken(BrokenKind.INFEASIBLE, f"took longer than {task.seconds:g} s")
     except MemoryError as error:
         return Broken(BrokenKind.INFEASIBLE, _one_line(f"ran out of memory: {error}"))
-    except Exception as error:  # a failure in a candidate is data
+    except (Exception, SystemExit) as error:  # a failure in a candidate is data
         return Broken(BrokenKind.FAILED, _one_line(f"{type(error).__name__}: {error}"))
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
     if wrong:
@@ -71,7 +72,7 @@ def _deadline(seconds: float | None) -> Iterator[_Check]:
         raise TimeUp
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again and again: a candidate may swallow the first
     try:
         yield check
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +23,8 @@ class RayExecutor:
     def __init__(self, task: Task, parallel: int) -> None:
         gpus = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
         self._task = ray.put(task)
-        self._seconds = task.seconds
         self._remote = _evaluate.options(num_cpus=1, num_gpus=_share(gpus, parallel))
-        self._running: dict[Any, tuple[int, float]] = {}  # reference -> (trial number, submitted at)
+        self._running: dict[Any, int] = {}  # reference -> trial number
 
     @property
     def in_flight(self) -> int:
@@ -36,7 +34,7 @@ class RayExecutor:
     def submit(self, trial: Trial) -> None:
         """Send the trial to a worker."""
         reference = self._remote.remote(self._task, trial.proposal)
-        self._running[reference] = (trial.number, time.monotonic())
+        self._running[reference] = trial.number
 
     def outcomes(self, timeout: float) -> Iterator[tuple[int, Outcome]]:
         """Outcomes of all tasks that are done, after at most `timeout` seconds of waiting for the first."""
@@ -46,29 +44,15 @@ class RayExecutor:
         if ready:
             ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         for reference in ready:
-            number, submitted = self._running.pop(reference)
-            yield number, self._outcome(reference, time.monotonic() - submitted)
+            yield self._running.pop(reference), _outcome(reference)
 
     def cancel(self, numbers: Iterable[int] | None = None) -> None:
         """Kill the workers of these trials (None: all)."""
         gone = None if numbers is None else set(numbers)
-        for reference, (number, _) in list(self._running.items()):
+        for reference, number in list(self._running.items()):
             if gone is None or number in gone:
                 del self._running[reference]
                 ray.cancel(reference, force=True)
-
-    def _outcome(self, reference: Any, seconds: float) -> Outcome:
-        try:
-            outcome: Outcome = ray.get(reference)
-        except TaskCancelledError as error:
-            return Broken(BrokenKind.LOST, f"the task was cancelled: {_first_line(error)}")
-        except RayTaskError as error:
-            return Broken(BrokenKind.FAILED, f"the task failed: {_first_line(error.cause or error)}")
-        except RayError as error:
-            if self._seconds is not None and seconds > self._seconds:
-                return Broken(BrokenKind.INFEASIBLE, f"took longer than {self._seconds:g} s and was killed")
-            return Broken(BrokenKind.LOST, f"the worker died: {_first_line(error)}")
-        return outcome
 
 
 @contextmanager
@@ -115,6 +99,18 @@ def _import_path_handed_on() -> Iterator[None]:
 def _evaluate(task: Task, proposal: Proposal) -> Outcome:
     with killed_after(task.seconds):
         return attempt(task, proposal)
+
+
+def _outcome(reference: Any) -> Outcome:
+    try:
+        outcome: Outcome = ray.get(reference)
+    except TaskCancelledError as error:
+        return Broken(BrokenKind.LOST, f"the task was cancelled: {_first_line(error)}")
+    except RayTaskError as error:
+        return Broken(BrokenKind.FAILED, f"the task failed: {_first_line(error.cause or error)}")
+    except RayError as error:
+        return Broken(BrokenKind.LOST, f"the worker died: {_first_line(error)}")
+    return outcome
 
 
 def _share(gpus: float, parallel: int) -> float:

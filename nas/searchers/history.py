@@ -12,7 +12,7 @@ from search_spaces.architecture import Genes
 from search_spaces.operators import enumerate_all, identities, sample
 from search_spaces.space import Space
 
-MAX_DRAWS = 64
+MAX_DRAWS = 16
 """Rounds of drawing before a searcher looks through the whole space for something new."""
 ENUMERABLE = 200_000
 """Spaces of at most so many gene tuples are looked through; larger ones are never exhausted in practice."""
@@ -36,7 +36,8 @@ class History:
         self._seen: set[bytes] = set()
         self._folded: list[tuple[int, int]] = []  # (order, number), as returned so far
         self._all: Genes | None = None
-        self._looked = False
+        self._all_identities: list[bytes] = []
+        self._open: dict[int, Trial] = {}
         self._next = 0
 
     @property
@@ -54,6 +55,9 @@ class History:
                 continue
             rewritten |= before is not None and not before.state.open
             self._trials[trial.number] = trial
+            self._open.pop(trial.number, None)
+            if trial.state.open:
+                self._open[trial.number] = trial
             self._next = max(self._next, trial.number + 1)
             if before is None or before.architecture != trial.architecture:
                 self._seen.update(self._identities(trial))
@@ -75,7 +79,7 @@ class History:
 
     def running(self) -> list[Trial]:
         """Trials without an outcome, by number."""
-        return sorted((t for t in self._trials.values() if t.state.open), key=lambda t: t.number)
+        return sorted(self._open.values(), key=lambda t: t.number)
 
     def propose(self, n: int, seed: int, draw: Draw) -> list[Proposal]:
         """Up to `n` new architectures for the trials that come next; fewer when the space is exhausted.
@@ -107,22 +111,28 @@ class History:
         return self._leftover(rng, taken)
 
     def _draws(self, draw: Draw, rng: np.random.Generator) -> Iterator[Genes]:
+        if 2 * len(self._seen) > self._space.size:  # most of it is seen: looking through it is faster
+            yield draw(rng)
+            return
         for _ in range(MAX_DRAWS):
             yield draw(rng)
         for _ in range(4):
-            yield sample(self._space, MAX_DRAWS, rng)
+            yield sample(self._space, 4 * MAX_DRAWS, rng)
 
     def _leftover(self, rng: np.random.Generator, taken: set[bytes]) -> Genes | None:
-        if not self._looked:
-            self._all, self._looked = enumerate_all(self._space, ENUMERABLE), True
+        """The first new architecture after a random place of a space small enough to be looked through."""
+        if self._all is None and self._space.size <= ENUMERABLE:
+            self._all = enumerate_all(self._space, ENUMERABLE)
+            self._all_identities = [] if self._all is None else list(identities(self._all))
         if self._all is None:
             return None
-        start = int(rng.integers(len(self._all)))
-        rolled = np.roll(self._all, -start, axis=0)
-        for row, identity in zip(rolled, identities(rolled), strict=True):
+        count = len(self._all)
+        start = int(rng.integers(count))
+        for i in range(start, start + count):
+            identity = self._all_identities[i % count]
             if identity not in self._seen and identity not in taken:
                 taken.add(identity)
-                return np.atleast_2d(row)
+                return np.atleast_2d(self._all[i % count])
         return None
 
     def _identities(self, trial: Trial) -> Iterator[bytes]:

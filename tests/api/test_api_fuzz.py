@@ -21,9 +21,7 @@ JOB: dict[str, Any] = {
         "classes": 10,
         "architecture": {
             "stem": {"width": [8, 16]},
-            "stages": [
-                {"block": ["conv", "inverted_residual"], "depth": {"min": 0, "max": 2}, "width": [8, 16]}
-            ],
+            "stages": [{"block": ["conv", "inverted_residual"], "depth": {"min": 0, "max": 2}, "width": [8, 16]}],
         },
         "quantization": {"per": "layer", "weight_bits": [4, 32]},
         "recipe": {"learning_rate": {"min": 0.001, "max": 0.1, "scale": "log", "levels": 4}},
@@ -57,9 +55,7 @@ SCALARS = st.one_of(
 )
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=4), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=4), inner, max_size=4),
     max_leaves=12,
 )
 

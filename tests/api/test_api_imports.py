@@ -9,9 +9,7 @@ HEAVY = ("torch", "ray", "pandas", "sklearn", "lightgbm", "optuna", "pyarrow", "
 def loaded(code: str) -> list[str]:
     """Which of the heavy packages a fresh interpreter has loaded after `code`."""
     code += f"\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -139,9 +139,7 @@ def test_a_page_token_from_nowhere(client, search, token):
             refused(answer, 400, "INVALID_ARGUMENT")
 
 
-@pytest.mark.parametrize(
-    "values", ["1", "1&reference=2&reference=3", "nan&reference=1", "inf&reference=1", "x"]
-)
+@pytest.mark.parametrize("values", ["1", "1&reference=2&reference=3", "nan&reference=1", "inf&reference=1", "x"])
 def test_a_reference_that_does_not_fit(client, search, values):
     assert faults(client.get(f"/v1/jobs/{search.id}/pareto-front?reference={values}"))
 
@@ -201,9 +199,7 @@ def test_yaml_of_values_that_json_does_not_have(client, body, path):
     assert path in faults(client.post("/v1/jobs", content=body, headers=YAML))
 
 
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "text/html", "multipart/form-data; boundary=x", "json", "*/*"]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "text/html", "multipart/form-data; boundary=x", "json", "*/*"])
 def test_a_content_type_that_is_not_read(client, document, kind):
     answer = client.post("/v1/jobs", content=json.dumps(document), headers={"Content-Type": kind})
     assert "application/yaml" in refused(answer, 415, "INVALID_ARGUMENT")["detail"]

@@ -52,9 +52,7 @@ def trials() -> list[Trial]:
     ]
 
 
-@pytest.mark.parametrize(
-    "trial", [*trials(), Trial(7, Proposal(SPACE.sample(1, 0)[0]))], ids=lambda t: t.state
-)
+@pytest.mark.parametrize("trial", [*trials(), Trial(7, Proposal(SPACE.sample(1, 0)[0]))], ids=lambda t: t.state)
 def test_the_models_describe_trials(trial):
     wire = trial_dict(trial)
     same(models.Trial, wire)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -43,7 +43,7 @@ class ExecutorContract:
     kind: Any
 
     @pytest.fixture
-    def run(self) -> Iterator[Callable[..., Any]]:
+    def run(self) -> Callable[..., Any]:
         """Submit trials to an executor of a behaviour, and give all outcomes."""
 
         def run(do: Any, trials: list[Trial], seconds: float | None = None) -> dict[int, Outcome]:
@@ -54,7 +54,7 @@ class ExecutorContract:
                 assert executor.in_flight == 0
                 return found
 
-        yield run
+        return run
 
     def test_every_trial_gets_its_own_outcome_with_formula_metrics(self, run: Any) -> None:
         found = run(

@@ -17,6 +17,8 @@ from nas.storage.memory import MemoryStore
 from nas.trial import TrialState
 from search_spaces import Architecture
 
+pytestmark = pytest.mark.law
+
 SEARCHERS = ["random", "regularized_evolution", "nsga2", "predictor_guided"]
 LEASE_SECONDS = 0.3
 
@@ -139,7 +141,7 @@ def test_an_exhausted_space_ends_the_search(store: Any) -> None:
     job_id = store.submit(small).id
     ending = run(store.claim(job_id), "inline", study=study_of(small, evaluator=evaluate))
     assert (ending.state, len(store.trials(job_id))) == (JobState.SUCCEEDED, 3)
-    assert ending.reason == "the space is exhausted: it has 3 networks"
+    assert ending.reason == "nothing new is left to propose after 3 trials"
 
 
 def test_an_evaluator_that_never_works_fails_the_job_with_its_reason(store: Any) -> None:

@@ -8,6 +8,8 @@ from nas.pareto import ParetoFront, hypervolume, non_dominated, pareto_rank
 from nas.trial import Measured, Proposal, Trial
 from search_spaces import load_space
 
+pytestmark = pytest.mark.law
+
 ARCH = load_space("nas-bench-201").sample(1, 0)[0]
 METRIC = st.floats(-1e6, 1e6)
 POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40)

@@ -8,6 +8,8 @@ from nas.objectives import Problem
 from nas.trial import MAX_ATTEMPTS, Broken, BrokenKind, Measured, Proposal, Trial, TrialState
 from search_spaces import load_space
 
+pytestmark = pytest.mark.law
+
 SPACE = load_space("nas-bench-201")
 PROBLEM = Problem.parse(["max accuracy"], ["latency_ms <= 5"])
 

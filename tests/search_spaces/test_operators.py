@@ -12,6 +12,8 @@ from search_spaces import SpecError, load_space, presets
 from search_spaces.encodings import mixed, one_hot, ordinal
 from search_spaces.operators import crossover, enumerate_all, mutate, neighbours, sample
 
+pytestmark = pytest.mark.law
+
 SEEDS = st.integers(0, 2**32 - 1)
 
 

@@ -19,6 +19,8 @@ from search_spaces.modules.staged import ACTIVATIONS, DepthwiseBlock, StagedNetw
 from search_spaces.staged import ACTIVATIONS as DECLARED_ACTIVATIONS
 from search_spaces.staged import StagedSpace
 
+pytestmark = pytest.mark.law
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:

@@ -62,9 +62,7 @@ def test_numpy_quantizes_weights_alike(weight: NDArray[np.float32], bits: int) -
     step = np.abs(weight).reshape(len(weight), -1).max(axis=1) / (2 ** (bits - 1) - 1)
     off = np.abs(found - expected) / np.where(step > 0, step, 1).reshape(-1, *[1] * (weight.ndim - 1))
     # a value half-way between two codes may go either way in 32 bits
-    half_way = np.abs(
-        np.abs(weight / np.where(step > 0, step, 1).reshape(-1, *[1] * (weight.ndim - 1))) % 1 - 0.5
-    )
+    half_way = np.abs(np.abs(weight / np.where(step > 0, step, 1).reshape(-1, *[1] * (weight.ndim - 1))) % 1 - 0.5)
     assert (off[half_way > 1e-4] < 1e-4).all()
     assert (off < 1 + 1e-4).all()
 

@@ -10,6 +10,8 @@ from nas.executors.attempt import Task
 from nas.trial import Broken, BrokenKind, Measured, Proposal
 from search_spaces import load_space
 
+pytestmark = pytest.mark.law
+
 
 class TestInline(ExecutorContract):
     kind = "inline"

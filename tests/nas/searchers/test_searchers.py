@@ -1,20 +1,16 @@
 """Every searcher keeps the contract, repeats its golden run, and (but for random) beats random.
 
 A golden run is the first keys that a searcher asks for on a made-up table. Where a change of algorithm is meant,
-write them anew: ``python tests/nas/searchers/test_searchers.py``.
+write them anew: ``PYTHONPATH=tests/contracts python tests/nas/searchers/test_searchers.py``.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "contracts"))  # when run as a program
-
 from searcher_contract import SearcherContract
 
 from nas.config import SearcherSettings
@@ -27,6 +23,8 @@ from nas.searchers.regularized_evolution import RegularizedEvolutionConfig
 from nas.trial import Broken, BrokenKind, Measured, Trial
 from search_spaces import Architecture, Choice
 from search_spaces.space import Space
+
+pytestmark = pytest.mark.law
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "searchers.json"
 GOLDEN_TRIALS = 40

@@ -4,6 +4,8 @@ from store_contract import Make, StoreContract
 from nas.storage import open_store
 from nas.storage.memory import MemoryStore
 
+pytestmark = pytest.mark.law
+
 
 class TestMemoryStore(StoreContract):
     @pytest.fixture

@@ -46,9 +46,7 @@ def differences(connection: Any) -> Any:
 
 
 def set_revision(url: str, revision: str) -> None:
-    in_database(
-        url, lambda c: c.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
-    )
+    in_database(url, lambda c: c.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision}))
 
 
 def test_up_down_and_up_again_is_the_schema_of_the_tables(database: str) -> None:
@@ -84,8 +82,7 @@ def test_processes_that_open_an_empty_database_at_once_all_find_it_ready(databas
     code = "import sys; from nas.storage import open_store; print(len(open_store(sys.argv[1]).jobs()))"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, database], stdout=subprocess.PIPE, env=env)
-        for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code, database], stdout=subprocess.PIPE, env=env) for _ in range(3)
     ]
     assert [p.communicate()[0].strip() for p in processes] == [b"0"] * 3
     assert migrate.current(database) == REVISION

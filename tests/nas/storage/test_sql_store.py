@@ -1,5 +1,6 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ from nas.job import JobState
 from nas.storage import DatabaseError, open_store
 from nas.storage.sql import SqlStore
 from nas.trial import TrialState
+
+pytestmark = pytest.mark.law
 
 
 class TestSqlStore(StoreContract):
@@ -45,9 +48,7 @@ class TestSqlStore(StoreContract):
         one.request(job_id, "cancel")
         assert lease.renew().state is JobState.CANCELLING
 
-    def test_a_host_whose_clock_is_wrong_robs_nobody(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_host_whose_clock_is_wrong_robs_nobody(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         store, real = make(60.0), time.time
         job_id = store.submit(SPEC).id
         lease = store.claim()
@@ -65,9 +66,7 @@ class TestSqlStore(StoreContract):
         old.close([(0, GOOD)])
         with store.database.writing() as connection:
             stale = SPEC.model_dump_json().replace("regularized_evolution", "simulated_annealing")
-            connection.execute(
-                text("UPDATE jobs SET spec = :spec WHERE id = :id"), {"spec": stale, "id": bad}
-            )
+            connection.execute(text("UPDATE jobs SET spec = :spec WHERE id = :id"), {"spec": stale, "id": bad})
         assert make(0.0).claim().renew().id == good
         with store.database.writing() as connection:
             update = text("UPDATE jobs SET spec = :spec WHERE id = :id")
@@ -125,6 +124,19 @@ def test_writers_in_several_threads_wait_for_each_other(tmp_path: Path) -> None:
         for done in [pool.submit(submit) for _ in range(6)]:
             done.result()
     assert len(store.jobs()) == 60
+    store.close()
+
+
+def test_a_fresh_file_that_another_process_writes_to_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "nas.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE begun (x)")
+    other.execute("BEGIN IMMEDIATE")  # at this point SQLite refuses to switch to WAL, whatever its timeout
+    release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    release.start()
+    store = open_store(f"sqlite:///{tmp_path}/nas.db")
+    assert store.jobs() == []
+    release.join()
+    other.close()
     store.close()
 
 

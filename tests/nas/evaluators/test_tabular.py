@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from nas.evaluators.infeasible import Infeasible
+from nas.evaluators.tabular import TabularConfig, TabularEvaluator
+from nas.job import JobSpec
+from nas.trial import Proposal
+from search_spaces import Architecture, Choice, Condition, SpecError, load_space
+from search_spaces.space import Space
+
+
+class Shop(Space):
+    """Words, numbers and truths; the size matters only where there is a hat."""
+
+    name = "shop"
+    choices = (
+        Choice("colour", ("red", "None")),
+        Choice("hat", (False, True)),
+        Choice("size", (1, 2.5), when=(Condition("hat", (True,)),)),
+    )
+
+    def build(self, arch: Architecture) -> None:  # type: ignore[override]
+        raise AssertionError("a table builds nothing")
+
+
+SHOP = Shop()
+ROWS = pd.DataFrame(
+    {
+        "colour": ["red", "None", "red", "red", "blue"],
+        "hat": [False, True, False, True, True],
+        "size": [2.5, 2.5, 1.0, 1.0, 1.0],
+        "acc": [90.0, 80.0, 91.0, 70.0, 1.0],
+        "ms": [1.0, 2.0, 3.0, np.nan, 5.0],
+        "note": list("abcde"),
+    }
+)
+METRICS = {"accuracy": {"column": "acc", "scale": 0.01}, "latency_ms": "ms"}
+
+
+def report(step: int, metrics: object) -> None:
+    raise AssertionError("a table reports nothing")
+
+
+def ask(evaluator: TabularEvaluator, **values: object) -> dict[str, float]:
+    return dict(evaluator.evaluate(Proposal(SHOP.architecture(values)), report))  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["parquet", "csv"])
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    path = tmp_path / f"shop.{request.param}"
+    if request.param == "csv":
+        ROWS.to_csv(path, index=False)
+    else:
+        ROWS.to_parquet(path)
+    return str(path)
+
+
+def config(table: str, **settings: object) -> TabularConfig:
+    return TabularConfig.model_validate({"table": table, "metrics": METRICS, **settings})
+
+
+def faults(settings: TabularConfig) -> dict[str, str]:
+    return {f.path: f.message for f in settings.faults(SHOP)}
+
+
+def test_metrics_are_looked_up_and_scaled(table: str) -> None:
+    evaluator = config(table).bind(SHOP, 0)
+    assert ask(evaluator, colour="None", hat=True, size=2.5) == {"accuracy": pytest.approx(0.8), "latency_ms": 2.0}
+
+
+def test_of_equal_networks_the_row_with_canonical_genes_counts(table: str) -> None:
+    evaluator = config(table).bind(SHOP, 0)
+    assert ask(evaluator, colour="red", hat=False, size=2.5)["accuracy"] == pytest.approx(0.91)
+    assert ask(evaluator, colour="red", hat=False)["accuracy"] == pytest.approx(0.91)
+
+
+def test_without_a_canonical_row_the_first_counts(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    twice = pd.concat([ROWS.iloc[[0]], ROWS.iloc[[0]].assign(acc=5.0)])
+    twice.to_csv(path, index=False)
+    evaluator = config(str(path)).bind(SHOP, 0)
+    assert ask(evaluator, colour="red", hat=False)["accuracy"] == pytest.approx(0.9)
+
+
+def test_what_is_not_in_the_table_is_infeasible(table: str) -> None:
+    evaluator = config(table).bind(SHOP, 0)
+    with pytest.raises(Infeasible, match=r"not in the table.*'size': 2\.5"):
+        ask(evaluator, colour="red", hat=True, size=2.5)
+    with pytest.raises(Infeasible, match="latency_ms is nan in the table"):
+        ask(evaluator, colour="red", hat=True, size=1)
+
+
+def test_it_pickles_without_the_table(table: str) -> None:
+    evaluator = config(table).bind(SHOP, 0)
+    Path(table).unlink()
+    copy = pickle.loads(pickle.dumps(evaluator))
+    assert ask(copy, colour="None", hat=True, size=2.5) == ask(evaluator, colour="None", hat=True, size=2.5)
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    ROWS.rename(columns={"size": "grösse"}).astype({"colour": "category"}).to_parquet(path)
+    settings = config(str(path), genes={"size": "grösse"})
+    assert settings.metrics() == {"accuracy", "latency_ms"}
+    assert ask(settings.bind(SHOP, 0), colour="None", hat=True, size=2.5)["latency_ms"] == 2.0
+
+
+def test_every_fault_is_named_with_what_is_allowed(table: str) -> None:
+    assert faults(config(table)) == {}
+    assert (
+        'not a choice of shop; did you mean "size"?' in faults(config(table, genes={"sise": "size"}))["genes.sise"]
+    )
+    assert (
+        "no column grösse; allowed: colour, hat, size"
+        in faults(config(table, genes={"size": "grösse"}))["genes.size"]
+    )
+    wrong = faults(config(table, metrics={"accuracy": "accu", "energy_mj": "note"}))
+    assert "no column accu; allowed: colour" in wrong["metrics.accuracy"]
+    assert "column note holds 'a'; allowed: a column of numbers" in wrong["metrics.energy_mj"]
+    mixed_up = faults(config(table, genes={"hat": "note"}))
+    assert mixed_up == {"genes.hat": "column note holds a, b, c, d, e; allowed: False, True"}
+    with pytest.raises(SpecError, match="no column accu"):
+        config(table, metrics={"accuracy": "accu"}).bind(SHOP, 0)
+
+
+def test_faults_of_the_file_itself(tmp_path: Path) -> None:
+    assert "is not there" in faults(config(str(tmp_path / "none.csv")))["table"]
+    assert ".parquet or .csv" in faults(config(str(tmp_path / "table.xlsx")))["table"]
+    assert (
+        "is not there" in faults(config(str(tmp_path)))["table"]
+        or "allowed" in faults(config(str(tmp_path)))["table"]
+    )
+    for name, content in (("a.parquet", b"no parquet"), ("b.csv", b""), ("c.csv", b"\xff\xfe\x00")):
+        (tmp_path / name).write_bytes(content)
+        assert "cannot be read" in faults(config(str(tmp_path / name)))["table"]
+    (tmp_path / "d.csv").write_text("colour,hat,size,acc,ms\n")
+    assert "has no rows" in faults(config(str(tmp_path / "d.csv")))["table"]
+
+
+def test_rows_that_fit_no_architecture_together_are_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    ROWS.assign(colour=["red", "blue", "blue", "blue", "blue"], size=[9.0, 1.0, 1.0, 1.0, 1.0]).to_parquet(path)
+    assert "no row whose values are all in shop" in faults(config(str(path)))["table"]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [{}, {"no good": "acc"}, {"accuracy": {"column": "acc", "scale": float("inf")}}, {"a": {"scale": 1}}],
+)
+def test_settings_that_say_nothing_useful_are_refused(metrics: object) -> None:
+    with pytest.raises(ValidationError):
+        config("t.csv", metrics=metrics)
+
+
+def test_the_document_reads_back() -> None:
+    document = {
+        "space": "nas-bench-201",
+        "objectives": ["max accuracy"],
+        "evaluator": {"kind": "tabular", "table": "t.csv", "metrics": METRICS},
+    }
+    spec = JobSpec.parse(document)
+    assert JobSpec.parse(spec.dump()) == spec
+    assert set(spec.dump()["evaluator"]) == {"kind", "table", "genes", "metrics"}
+    with pytest.raises(SpecError, match="unknown key; allowed: kind, table, genes, metrics"):
+        JobSpec.parse(document | {"evaluator": {"kind": "tabular", "table": "t", "metrics": METRICS, "tabel": 1}})
+
+
+def test_over_http_only_names_in_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = tmp_path / "registry"
+    registry.mkdir()
+    ROWS.to_csv(registry / "shop.csv", index=False)
+    ROWS.to_csv(tmp_path / "secret.csv", index=False)
+    (registry / "words.txt").write_text("no table")
+    monkeypatch.chdir(tmp_path)
+
+    monkeypatch.delenv("NAS_DATA_DIR", raising=False)
+    assert "the data registry is empty" in config("shop.csv").remote_faults()[0].message
+    monkeypatch.setenv("NAS_DATA_DIR", str(registry))
+    assert config("shop.csv").remote_faults() == []
+    assert ask(config("shop.csv").bind(SHOP, 0), colour="None", hat=True, size=2.5)["latency_ms"] == 2.0
+    for path in ("secret.csv", "../secret.csv", str(tmp_path / "secret.csv"), "words.txt", "..", ""):
+        (fault,) = config(path).remote_faults()
+        assert fault.path == "table"
+        assert fault.message.endswith("allowed: a file in the data registry: shop.csv")
+    assert "a file in the data registry: shop.csv" in faults(config("sop.csv"))["table"]
+
+
+@pytest.fixture(scope="module")
+def bench(shared_data: Path) -> tuple[pd.DataFrame, TabularConfig]:
+    path = shared_data / "nasbench201_cifar10.parquet"
+    columns = {f"edge_{i}_{j}": f"op_{i}{j}" for j in range(1, 4) for i in range(j)}
+    metrics = {
+        "accuracy": {"column": "cifar10_valid_acc", "scale": 0.01},
+        "latency_ms": "lat_ms_raspi4",
+        "params": "cifar10_params",
+    }
+    return pd.read_parquet(path), TabularConfig.model_validate(
+        {"table": str(path), "genes": columns, "metrics": metrics}
+    )
+
+
+def test_nas_bench_201_gives_accuracy_and_latency(bench: tuple[pd.DataFrame, TabularConfig]) -> None:
+    frame, settings = bench
+    space = load_space("nas-bench-201")
+    evaluator = settings.bind(space, 0)
+    best = frame.loc[frame["cifar10_valid_acc"].idxmax()]
+    arch = space.architecture({f"edge_{c[3]}_{c[4]}": best[c] for c in frame.columns if c.startswith("op_")})
+    found = evaluator.evaluate(Proposal(arch), report)
+    assert found["accuracy"] == pytest.approx(0.91607, abs=1e-5)
+    assert found["latency_ms"] == best["lat_ms_raspi4"]
+    for architecture in space.sample(300, 0):  # the whole space is in the table
+        assert 0 < evaluator.evaluate(Proposal(architecture), report)["accuracy"] < 1
+
+
+def without_zeros(canonical: str) -> str:
+    """The benchmark's string of a network function without what only ever sees zeros (#), which it keeps."""
+    shorter = re.sub(r"\+#(?![+\w(])", "", re.sub(r"#\+", "", re.sub(r"\(#\)@\w+", "#", canonical)))
+    return canonical if shorter == canonical else without_zeros(shorter)
+
+
+def test_the_space_agrees_with_nas_bench_201(bench: tuple[pd.DataFrame, TabularConfig]) -> None:
+    """Equal keys are equal networks in the benchmark's own words, and params are those of the benchmark."""
+    frame, settings = bench
+    space = load_space("nas-bench-201")
+    genes = np.stack(
+        [frame[settings.genes[c.name]].map(c.values.index).to_numpy() for c in space.choices], axis=1
+    ).astype(np.int64)
+    canonical = space.canonical_genes(genes)
+    keys = pd.Series([a.key for a in space.architectures(genes)])
+    assert keys.nunique() == 9_445
+    assert frame["canonical"].map(without_zeros).groupby(keys.to_numpy()).nunique().max() == 1
+    alive = (canonical == genes).all(axis=1)
+    assert alive.sum() == 9_445
+    params = space.costs(genes[alive])["params"]
+    np.testing.assert_array_equal(params, frame["cifar10_params"][alive])
