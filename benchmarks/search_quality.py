@@ -1,16 +1,16 @@
 """How good searches are: share of the true Pareto front's hypervolume on the whole NAS-Bench-201 table.
 
 ``python -m benchmarks.search_quality [--seeds N] [--searchers a,b] [--trials N]``: accuracy against the latency
-of each of five devices. Our searchers and Optuna's pay for every evaluation, repeats included.
-Objectives are scaled as (loss - least) / (95th percentile - least) over the table, the reference point is 1.1 in each.
+of each of five devices. Every evaluation counts, repeats included. Objectives are scaled as
+(loss - least) / (95th percentile - least) over the table; the reference point is 1.1 in each.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +121,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="runs for each device")
     parser.add_argument("--trials", type=int, default=MARKS[-1], help="evaluations a run")
-    parser.add_argument("--searchers", default=",".join([*OURS, *PEERS]))
+    names = ",".join([*OURS, *PEERS])
+    parser.add_argument("--searchers", default=names, help=f"names with commas between; all: {names}")
     arguments = parser.parse_args()
     if not TABLE.is_file():
         print(f"skipped: the NAS-Bench-201 table is not at {TABLE}")
@@ -132,12 +133,9 @@ def main() -> None:
     print(f"mean share of the true hypervolume, {len(devices)} devices x {arguments.seeds} seeds")
     print(f"{'searcher':24}" + "".join(f"{f'after {m}':>16}" for m in marks))
     for name in arguments.searchers.split(","):
-        run: Callable[[Device, int], list[Floats]]
-        if name in OURS:
-            run = lambda device, seed, config=OURS[name]: ours(config, device, seed, marks[-1])  # noqa: E731
-        else:
-            run = lambda device, seed, kind=name: optunas(kind, device, seed, marks[-1])  # noqa: E731
-        shares = np.array([d.shares(run(d, s), marks) for s in range(arguments.seeds) for d in devices])
+        run = partial(ours, OURS[name]) if name in OURS else partial(optunas, name)
+        seeds = range(arguments.seeds)
+        shares = np.array([d.shares(run(d, seed, marks[-1]), marks) for seed in seeds for d in devices])
         errors = shares.std(axis=0) / np.sqrt(len(shares))
         cells = [f"{m:.4f} ± {e:.4f}" for m, e in zip(shares.mean(axis=0), errors, strict=True)]
         print(f"{name:24}" + "".join(f"{c:>16}" for c in cells), flush=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from nas.check import check
-from nas.contracts import Evaluator, Lease, Searcher
+from nas.contracts import Evaluator, Lease, LeaseLost, Searcher
 from nas.evaluators.callable import CallableEvaluator, reference
 from nas.executors import ExecutorKind
 from nas.job import JobSpec, JobState, WrongState
@@ -67,6 +68,8 @@ def search(
         SpecError: with everything wrong in the document; nothing was written.
         SearchFailed: the job ended FAILED; its `result` holds what was measured.
     """
+    if executor not in get_args(ExecutorKind):
+        raise SpecError.at("executor", f"{executor!r} is not known; allowed: {', '.join(get_args(ExecutorKind))}")
     kept = open_store(store) if store is None or isinstance(store, str) else store
     if resume is not None:
         if document is not None or overrides or store is None:
@@ -105,11 +108,13 @@ def drive(
     from nas.progress import shown
 
     lease = _claim(store, job_id)
-    with shown(study.spec, progress) as observe:
-        try:
+    try:
+        with shown(study.spec, progress) as observe:
             ending = run(lease, executor, study=study, observe=observe)
-        except KeyboardInterrupt:
-            return result_of(store, study, job_id)
+    except KeyboardInterrupt:
+        with suppress(LeaseLost):  # released already, where the search itself was interrupted
+            lease.release(JobState.PAUSED, "interrupted")
+        return result_of(store, study, job_id)
     result = result_of(store, study, job_id)
     if ending.state is JobState.FAILED:
         raise SearchFailed(ending.reason or "the search failed", result)

@@ -88,7 +88,7 @@ class _Run:
         self._pending: dict[int, Trial] = {}
         self._count = 0
         self._keys: set[str] = set()
-        self._failed = 0
+        self._failed = self._measured = 0
         self._last_failure = ""
 
     def told(self, trials: Sequence[Trial]) -> None:
@@ -96,6 +96,7 @@ class _Run:
         self._searcher.tell(trials)
         for trial in trials:
             self._count = max(self._count, trial.number + 1)
+            self._measured += trial.measured
             self._keys.add(trial.architecture.key)
             self._pending.pop(trial.number, None)
             if trial.state is TrialState.PENDING:
@@ -131,6 +132,8 @@ class _Run:
 
     def finished(self) -> Ending:
         """How it ends when nothing runs and nothing can be started."""
+        if self._failed and not self._measured:
+            return Ending(JobState.FAILED, f"no trial was measured; the last failure, {self._last_failure}")
         if self._count < self._spec.budget.max_trial_count:
             return Ending(JobState.SUCCEEDED, f"nothing new is left to propose after {self._count} trials")
         return Ending(JobState.SUCCEEDED)

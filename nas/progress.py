@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from nas.job import JobSpec
 from nas.loop import Observe
@@ -76,12 +77,12 @@ def _bar(spec: JobSpec, console: Console) -> Iterator[Observe]:
     total = spec.budget.max_trial_count
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[standing]}"),
+        TextColumn("{task.fields[standing]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task(spec.name, total=total, standing="starting workers")
 
         def show(standing: Standing) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nas.storage import open_store
 from nas.storage.memory import MemoryStore
 from nas.storage.sql import SqlStore
+from search_spaces import Fault, SpecError
 
 
 class Settings(BaseSettings):
@@ -27,6 +28,17 @@ class Settings(BaseSettings):
 
 
 def open_configured_store() -> MemoryStore | SqlStore:
-    """The store that the environment names. Raises `DatabaseError` where it cannot be used."""
-    settings = Settings()
+    """The store that the environment names.
+
+    Raises:
+        SpecError: for a variable with a value that it cannot have.
+        DatabaseError: where the database cannot be used.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SpecError(
+            Fault(f"NAS_{'_'.join(map(str, e['loc']))}".upper(), f"{e['input']!r}: {e['msg']}")
+            for e in error.errors()
+        ) from None
     return open_store(settings.database_url, lease_seconds=settings.lease_seconds)

@@ -27,11 +27,14 @@ def search(
     test: Annotated[Tested, typer.Option(help="networks to measure on test data at the end")] = "best",
     report: Annotated[Path | None, typer.Option(help="write an HTML report here")] = None,
     resume: Annotated[str | None, typer.Option(metavar="JOB", help="go on with a job, instead of SPEC")] = None,
+    validate_only: Annotated[bool, typer.Option(help="check the document, and do nothing")] = False,
     json: Annotated[bool, typer.Option("--json", help="print the front as JSON")] = False,
 ) -> None:
     """Search on this machine; the job is kept in the database (NAS_DATABASE_URL)."""
     if (spec is None) == (resume is None):
         fail("give either a document or --resume JOB", BAD_INPUT)
+    if resume is not None and not (trials is parallel is seed is None and not validate_only):
+        fail("--resume goes on with the job's own document; leave out --trials, --parallel and --seed", BAD_INPUT)
     with faults_told():
         from nas.executors import session
         from nas.local import read_study, study_of, submit
@@ -39,14 +42,21 @@ def search(
 
         if resume is None:
             study = read_study(spec or "", max_trial_count=trials, parallel_trial_count=parallel, seed=seed)
+            if validate_only:
+                say(f"the document is valid: {study.space.size:.3g} points")
+                return
             store = open_configured_store()
             job_id = submit(store, study)
         else:
             store, job_id = open_configured_store(), resume
             study = study_of(store.job(job_id).spec)
-        with session(executor, study.spec.budget.parallel_trial_count):
-            result = _driven(store, study, job_id, executor)
-            result = _tested(result, test, executor)
+        try:
+            with session(executor, study.spec.budget.parallel_trial_count):
+                result = _driven(store, study, job_id, executor)
+                result = _tested(result, test, executor)
+        except KeyboardInterrupt:
+            say(f"interrupted; what was measured is kept. To go on: nas search --resume {job_id}")
+            raise typer.Exit(INTERRUPTED) from None
     _show(result, json)
     if report is not None:
         say(f"report: {result.report(report)}")

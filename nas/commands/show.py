@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import typer
 
+NARROW = 110
+"""Columns of a terminal below which architectures are left out of tables."""
 FAILED, BAD_INPUT, WRONG_STATE, INTERRUPTED = 1, 2, 3, 130
 
 
@@ -55,13 +57,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False)
+    if "architecture" in columns and console.width < NARROW:
+        place = list(columns).index("architecture")
+        columns = [*columns[:place], *columns[place + 1 :]]
+        rows = [[*row[:place], *row[place + 1 :]] for row in rows]
+        say("(architectures need a terminal of 110 columns, or --json)")
     drawn = Table(title=title, box=SIMPLE, title_justify="left")
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], int | float) for row in rows)
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(drawn)
+    console.print(drawn)
 
 
 def trial_rows(
@@ -69,7 +77,7 @@ def trial_rows(
 ) -> tuple[list[str], list[list[object]]]:
     """Columns and rows of a table of trials, with their test metrics where there are any."""
     tested = tested or {}
-    tests = list(dict.fromkeys(m for t in trials for m in tested.get(t.number, {})))
+    tests = [m for m in ("test_accuracy",) if any(m in tested.get(t.number, {}) for t in trials)]
     rows: list[list[object]] = []
     for trial in trials:
         values = {**trial.metrics, **tested.get(trial.number, {})}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.commands.show import faults_told, print_json, short, table
+
+if TYPE_CHECKING:
+    from search_spaces import Space
 
 app = typer.Typer(help="Describe, validate and sample search spaces.", no_args_is_help=True)
 
@@ -32,11 +35,10 @@ def describe(space: Source, json: Json = False) -> None:
 
     from nas.wire import space_dict
     from search_spaces.declared import DeclaredSpace
-    from search_spaces.load import load_space
     from search_spaces.operators import sample
 
     with faults_told():
-        found = load_space(space)
+        found = _load(space)
     if json and isinstance(found, DeclaredSpace):
         print_json(space_dict(found))
         return
@@ -58,10 +60,8 @@ def describe(space: Source, json: Json = False) -> None:
 @app.command()
 def validate(space: Source, json: Json = False) -> None:
     """Check a document; every fault with its path, and exit code 2."""
-    from search_spaces.load import load_space
-
     with faults_told():
-        found = load_space(space)
+        found = _load(space)
     if json:
         print_json({"name": found.name, "size": str(found.size), "choices": len(found.choices)})
     else:
@@ -76,10 +76,8 @@ def sample(
     json: Json = False,
 ) -> None:
     """Draw architectures uniformly over genes, with their costs."""
-    from search_spaces.load import load_space
-
     with faults_told():
-        found = load_space(space)
+        found = _load(space)
     drawn = found.sample(n, seed)
     if json:
         print_json({"architectures": [{"key": a.key, "values": dict(a), "costs": found.cost(a)} for a in drawn]})
@@ -89,3 +87,15 @@ def sample(
     table(
         [*names, "architecture"], [[*(c[m] for m in names), short(a)] for a, c in zip(drawn, costs, strict=True)]
     )
+
+
+def _load(source: str) -> Space:
+    """A preset, a file that holds a space, or the space of a whole document."""
+    from pathlib import Path
+
+    from search_spaces.load import load_space, read_document
+
+    if Path(source).is_file():
+        document = read_document(Path(source))
+        return load_space(document["space"] if "space" in document else {"name": Path(source).stem, **document})
+    return load_space(source)

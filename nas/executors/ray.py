@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from nas.executors.attempt import Task, attempt, killed_after
 from nas.trial import Broken, BrokenKind, Outcome, Proposal, Trial
+from search_spaces import SpecError
 
 
 class RayExecutor:
@@ -22,7 +24,13 @@ class RayExecutor:
 
     def __init__(self, task: Task, parallel: int) -> None:
         gpus = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-        self._task = ray.put(task)
+        try:
+            self._task = ray.put(task)
+        except (TypeError, pickle.PicklingError) as error:
+            cause = _first_line(error.__cause__ or error)
+            raise SpecError.at(
+                "evaluator", f"cannot be sent to Ray workers ({cause}); executor inline needs no sending"
+            ) from None
         self._remote = _evaluate.options(num_cpus=1, num_gpus=_share(gpus, parallel))
         self._running: dict[Any, int] = {}  # reference -> trial number
 
