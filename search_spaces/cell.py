@@ -8,7 +8,6 @@ width between stages, then batch norm, global average pooling and a linear class
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain, combinations, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -67,7 +66,6 @@ class CellSpace(DeclaredSpace):
         variables = Variables()
         self.edges = [(i, j) for j in range(1, section.nodes) for i in range(j)]
         self.operations = [variables.add(f"edge_{i}_{j}", section.operations) for i, j in self.edges]
-        self._paths = self._edge_paths()
         self.width = variables.add("width", section.width)
         parts, part_of = self._parts(document.quantization.per)
         self._policy = add_policy(variables, document.quantization, parts, part_of)
@@ -80,21 +78,35 @@ class CellSpace(DeclaredSpace):
         )
 
     def canonical_genes(self, genes: Genes) -> Genes:
-        """Operations on edges that lie on no path from input to output become ``none``.
+        """Operations that change nothing become ``none``.
 
-        Such edges carry only what is discarded or only zeros, so the network computes the same without them.
-        Networks that are twins for another reason (an operation after a skip, say) keep keys of their own.
+        That is, those whose result never reaches the output, and those that pass zeros on. A convolution fed
+        with zeros stays: the batch norm after it may have learnt a bias. Networks that are twins for another
+        reason (an operation after a skip, say) keep keys of their own.
         """
         genes = super().canonical_genes(genes)
         if not all(o.column is not None and "none" in o.values for o in self.operations):
             return genes
         columns = [o.column for o in self.operations if o.column is not None]
         none = self.operations[0].values.index("none")
-        live = genes[:, columns] != none
-        whole = live @ self._paths.T == self._paths.sum(axis=1)  # paths of which every edge is live
+        useful = self._useful(genes[:, columns] != none, self._kernels.read(genes) > 0)
         out = genes.copy()
-        out[:, columns] = np.where(whole @ self._paths > 0, genes[:, columns], none)
+        out[:, columns] = np.where(useful, genes[:, columns], none)
         return out
+
+    def _useful(self, live: NDArray[np.bool_], conv: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which live edges carry more than zeros, and to the output; all of shape (n, edges)."""
+        nodes = self.document.architecture.nodes
+        signal = np.zeros((len(live), nodes), dtype=bool)  # may be other than zero
+        heard = np.zeros((len(live), nodes), dtype=bool)  # reaches the output
+        signal[:, 0] = heard[:, -1] = True
+        for e, (i, j) in enumerate(self.edges):  # ordered by target: node i is complete before it is read
+            signal[:, j] |= live[:, e] & (signal[:, i] | conv[:, e])
+        for e, (i, j) in reversed(list(enumerate(self.edges))):
+            heard[:, i] |= live[:, e] & heard[:, j]
+        sources, targets = (list(ends) for ends in zip(*self.edges, strict=True))
+        useful: NDArray[np.bool_] = live & heard[:, targets] & (signal[:, sources] | conv)
+        return useful
 
     def build(self, arch: Architecture) -> nn.Module:
         """Raises `BuildError`: the family describes and counts networks, and has no torch builder yet."""
@@ -142,17 +154,6 @@ class CellSpace(DeclaredSpace):
                 part_of += [len(names) - 1] * (extra + len(self.edges))
         names.append("head")
         return [Part(name, {}) for name in names], [*part_of, len(names) - 1, len(names) - 1]
-
-    def _edge_paths(self) -> NDArray[np.int64]:
-        """Every path from the first node to the last: which edges it takes, shape (paths, edges)."""
-        last = self.document.architecture.nodes - 1
-        inner = range(1, last)
-        found = []
-        for through in chain.from_iterable(combinations(inner, k) for k in range(last)):
-            stops = (0, *through, last)
-            taken = set(pairwise(stops))
-            found.append([edge in taken for edge in self.edges])
-        return np.array(found, dtype=np.int64)
 
 
 def _kernel(operation: Value) -> int:

