@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from search_spaces.architecture import Architecture, Genes
 from search_spaces.declared import DeclaredSpace, FamilySection
@@ -45,13 +45,6 @@ class CellDocument(FamilySection):
 
     family: Literal["cell"]
     architecture: CellArchitectureSection
-
-    @field_validator("input")
-    @classmethod
-    def _positive(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
-        if min(value) < 1:
-            raise ValueError(f"{list(value)} is not allowed; allowed: [channels, height, width], each >= 1")
-        return value
 
 
 class CellSpace(DeclaredSpace):

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from search_spaces.architecture import Architecture, Genes
 from search_spaces.document import Section
@@ -25,6 +25,13 @@ class FamilySection(Section):
     classes: int = Field(ge=2)
     quantization: Quantization = Quantization()
     recipe: RecipeSection = RecipeSection()
+
+    @field_validator("input")
+    @classmethod
+    def _positive(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(value) < 1:
+            raise ValueError(f"{list(value)} is not allowed; allowed: [channels, height, width], each >= 1")
+        return value
 
 
 class DeclaredSpace(Space):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from search_spaces.architecture import Architecture, Genes
 from search_spaces.declared import DeclaredSpace, FamilySection
@@ -85,13 +85,6 @@ class StagedDocument(FamilySection):
         blocks = sum(max(int(v) for v in stage.depth.values) for stage in value.stages)
         if blocks > MAX_BLOCKS:
             raise ValueError(f"has up to {blocks} blocks in all; allowed: at most {MAX_BLOCKS}")
-        return value
-
-    @field_validator("input")
-    @classmethod
-    def _positive(cls, value: tuple[int, int, int], info: ValidationInfo) -> tuple[int, int, int]:
-        if min(value) < 1:
-            raise ValueError(f"{list(value)} is not allowed; allowed: [channels, height, width], each >= 1")
         return value
 
 
