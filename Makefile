@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check serve bench clean
+.PHONY: demo test check serve bench figures clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -30,6 +30,13 @@ serve: $(READY)  ## the HTTP API and a runner on this machine, http://127.0.0.1:
 
 bench: $(READY)  ## speed beside its peers, printed as a table
 	$(BIN)/python -m benchmarks
+
+figures: $(READY)  ## the drawings in docs/figures; a test holds that they are current
+	$(BIN)/nas space draw mobilenetv3-large -o docs/figures/mobilenetv3-large.svg
+	$(BIN)/nas space draw nas-bench-201 --values 'edge_*=nor_conv_3x3' --values edge_0_3=skip_connect -o docs/figures/nas-bench-201.svg
+	$(BIN)/nas space draw nasnet-a-cifar -o docs/figures/nasnet-a-cifar.svg
+	$(BIN)/nas space draw deit-tiny-16 -o docs/figures/deit-tiny-16.svg
+	$(BIN)/nas space draw hourglass-mlp --seed 1 -o docs/figures/hourglass-mlp.svg
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

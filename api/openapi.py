@@ -10,6 +10,7 @@ from api.models import Problem
 from nas.job import JobSpec
 from search_spaces import presets
 from search_spaces.load import SpaceDocument
+from search_spaces.schema import DocumentSchema
 
 REF = "#/components/schemas/{model}"
 LOCAL_ONLY = ("CallableConfig", "PythonDocument")
@@ -94,10 +95,10 @@ def complete(openapi: dict[str, Any]) -> dict[str, Any]:
 
 def document_schemas() -> dict[str, Any]:
     """JSON Schemas of what clients may send, by name: `JobSpec`, `SpaceDocument`, and their parts."""
-    space = TypeAdapter[Any](SpaceDocument).json_schema(ref_template=REF)
+    space = TypeAdapter[Any](SpaceDocument).json_schema(ref_template=REF, schema_generator=DocumentSchema)
     schemas = {
         **_parts(space, "SpaceDocument"),
-        **_parts(JobSpec.model_json_schema(ref_template=REF), "JobSpec"),
+        **_parts(JobSpec.model_json_schema(ref_template=REF, schema_generator=DocumentSchema), "JobSpec"),
     }
     for name in LOCAL_ONLY:
         del schemas[name]

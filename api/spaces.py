@@ -53,7 +53,7 @@ def get_space(name: str) -> JSONResponse:
 def _declared(document: Mapping[str, Any]) -> DeclaredSpace:
     """The space of a client's document, which may name no code."""
     if document.get("family") == "python":
-        raise SpecError.at("family", "'python' is not allowed over HTTP; allowed: staged, cell")
+        raise SpecError.at("family", "'python' is not allowed over HTTP; allowed: staged, cell, transformer, mlp")
     space = load_space(document)
     assert isinstance(space, DeclaredSpace)
     return space

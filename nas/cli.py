@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nas.commands import jobs, search, service, spaces
+from nas.commands import draw, jobs, search, service, spaces
 
 app = typer.Typer(
     name="nas",
@@ -25,6 +25,7 @@ for command in (
     service.runner,
 ):
     app.command()(command)
+spaces.app.command()(draw.draw)
 app.add_typer(spaces.app, name="space")
 app.add_typer(service.db, name="db")
 

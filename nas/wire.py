@@ -74,7 +74,7 @@ def space_dict(space: DeclaredSpace) -> dict[str, Any]:
     return {
         **space_summary(space),
         "document": _document(space),
-        "choices": [_choice(c) for c in space.choices],
+        "choices": [choice_dict(c) for c in space.choices],
     }
 
 
@@ -92,13 +92,14 @@ def time(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _document(space: DeclaredSpace) -> dict[str, Any]:
-    return space.document.model_dump(mode="json", exclude_none=True)
-
-
-def _choice(choice: Choice) -> dict[str, Any]:
+def choice_dict(choice: Choice) -> dict[str, Any]:
+    """A choice with its values and the conditions under which it has an effect."""
     return {
         "name": choice.name,
         "values": list(choice.values),
         "when": [{"name": w.name, "values": list(w.values)} for w in choice.when],
     }
+
+
+def _document(space: DeclaredSpace) -> dict[str, Any]:
+    return space.document.model_dump(mode="json", exclude_none=True)

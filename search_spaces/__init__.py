@@ -2,7 +2,7 @@
 
 from search_spaces.architecture import Architecture, Choice, Condition
 from search_spaces.faults import Fault, SpecError
-from search_spaces.load import load_space, presets
+from search_spaces.load import load_reference, load_space, presets, references
 from search_spaces.recipe import Recipe
 from search_spaces.space import BuildError, Space
 
@@ -15,6 +15,8 @@ __all__ = [
     "Recipe",
     "Space",
     "SpecError",
+    "load_reference",
     "load_space",
     "presets",
+    "references",
 ]

@@ -47,7 +47,7 @@ def spec_error(error: ValidationError, model: type[BaseModel], document: object)
     # a list whose items are at fault counts as empty to pydantic; the items' own faults say enough
     deeper = {e["loc"][: len(e["loc"]) - 1] for e in found}
     told = [e for e in found if not (e["type"] == "too_short" and _above(e["loc"], deeper))]
-    return SpecError(_fault(e, model, document) for e in told)
+    return SpecError(fault for e in told for fault in _faults(e, model, document))
 
 
 def did_you_mean(word: object, allowed: Sequence[str]) -> str:
@@ -64,6 +64,14 @@ def show(value: object) -> str:
 
 def _above(loc: tuple[str | int, ...], parents: set[tuple[str | int, ...]]) -> bool:
     return any(parent[: len(loc)] == loc for parent in parents)
+
+
+def _faults(error: dict[str, Any], model: type[BaseModel], document: object) -> Sequence[Fault]:
+    """One finding of pydantic's; a check of our own may have told several faults."""
+    reason = (error.get("ctx") or {}).get("error")
+    if isinstance(reason, SpecError):
+        return reason.under(".".join(map(str, _without_tags(error["loc"], document)))).faults
+    return [_fault(error, model, document)]
 
 
 def _fault(error: dict[str, Any], model: type[BaseModel], document: object) -> Fault:
@@ -85,9 +93,6 @@ def _fault(error: dict[str, Any], model: type[BaseModel], document: object) -> F
     if kind == "too_short":
         return Fault(path, f"is empty; at least {context['min_length']} must be given")
     if kind == "value_error":
-        if isinstance(context["error"], SpecError):
-            inner = context["error"].faults[0]
-            return Fault(".".join(filter(None, [path, inner.path])), inner.message)
         return Fault(path, str(context["error"]))
     message = str(error["msg"])
     return Fault(path, f"{show(value)} is not allowed: {message[0].lower()}{message[1:]}")
@@ -99,16 +104,23 @@ def _without_tags(loc: Sequence[str | int], document: object) -> list[str | int]
     here = document
     for position, part in enumerate(loc):
         if isinstance(here, Mapping):
-            tagged = part not in here and part in (here.get("kind"), here.get("family"))
+            tagged = part not in here and (part in (here.get("kind"), here.get("family")) or _is_document(part))
             if tagged and position < len(loc):
                 continue
             here = here.get(part)
         elif isinstance(here, (list, tuple)) and isinstance(part, int) and part < len(here):
             here = here[part]
+        elif isinstance(part, str) and here is not None:  # it tells a list from a word or a number
+            continue
         else:
             here = None
         path.append(part)
     return path
+
+
+def _is_document(part: object) -> bool:
+    """Whether pydantic put the name of a class here: one of several of the same family, or kinds of a section."""
+    return isinstance(part, str) and part.endswith(("Document", "Section"))
 
 
 def _fields(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
@@ -118,14 +130,15 @@ def _fields(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
         if isinstance(part, int):
             continue
         deeper = [m for k in here if part in k.model_fields for m in _models(k.model_fields[part].annotation)]
-        here = deeper or [m for m in here if part in _tags(m)] or here
+        here = deeper or [m for m in here if part == m.__name__ or part in _tags(m)] or here
     return list(dict.fromkeys(f.alias or name for m in here for name, f in m.model_fields.items()))
 
 
 def _models(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [m for a in get_args(annotation) for m in _models(a)]
+    meant = getattr(annotation, "__value__", annotation)  # of a type with a name
+    return [m for a in get_args(meant) for m in _models(a)]
 
 
 def _tags(model: type[BaseModel]) -> list[object]:

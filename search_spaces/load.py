@@ -8,73 +8,131 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import Field, RootModel, TypeAdapter, ValidationError
 
-from search_spaces.cell import CellDocument, CellSpace
+from search_spaces.cell_blocks import BlockCellSpace
+from search_spaces.cell_document import CellDocument, EdgeCellsSection
+from search_spaces.cell_edges import EdgeCellSpace
 from search_spaces.faults import SpecError, did_you_mean, show, spec_error
+from search_spaces.mlp import MlpDocument, MlpSpace
 from search_spaces.python import PythonDocument, load_python
 from search_spaces.space import Space
-from search_spaces.staged import StagedDocument, StagedSpace
+from search_spaces.staged import StagedSpace
+from search_spaces.staged_document import StagedDocument
+from search_spaces.transformer import TransformerSpace
+from search_spaces.transformer_document import AnyTransformerDocument, TextTransformerDocument, TransformerDocument
 
-SpaceDocument: TypeAlias = Annotated[StagedDocument | CellDocument | PythonDocument, Field(discriminator="family")]
+SpaceDocument: TypeAlias = Annotated[
+    StagedDocument | CellDocument | AnyTransformerDocument | MlpDocument | PythonDocument,
+    Field(discriminator="family"),
+]
 """A space as it is written down; the key `family` tells which kind."""
 
 
-class _AnySpace(RootModel[SpaceDocument]):
-    pass
+@cache
+def _any_space() -> type[RootModel[SpaceDocument]]:
+    """Made when first needed: importing this package parses nothing."""
+
+    class AnySpace(RootModel[SpaceDocument]):
+        pass
+
+    return AnySpace
 
 
 def load_space(source: str | Path | Mapping[str, Any]) -> Space:
-    """A space by the name of a preset, by the path of a YAML or JSON file, or from a mapping.
+    """A space by the name of a preset or a reference network, by the path of a file, or from a mapping.
 
     Raises:
         SpecError: with everything that is wrong with the document.
-        FileNotFoundError: for a name that is neither a preset nor a file.
+        FileNotFoundError: for a name that is none of these.
     """
     if isinstance(source, Mapping):
         return _make(source, "space")
     if str(source) in presets():
         return _make(preset(str(source)), str(source))
+    if str(source) in references():
+        return load_reference(str(source))
     path = Path(source)
     if not path.is_file():
         names = list(presets())
         raise FileNotFoundError(
             f"{show(str(source))} is neither a file nor a preset; presets: {', '.join(names)}"
-            f"{did_you_mean(source, names)}"
+            f"{did_you_mean(source, [*names, *references()])}"
         )
     return _make(read_document(path), path.stem)
 
 
-def space_of(document: StagedDocument | CellDocument | PythonDocument, name: str = "space") -> Space:
+def space_of(document: SpaceDocument, name: str = "space") -> Space:
     """The space of a parsed document. Raises `SpecError` for a Python space that cannot be imported."""
     if isinstance(document, StagedDocument):
         return StagedSpace(document, name)
     if isinstance(document, CellDocument):
-        return CellSpace(document, name)
+        edges = isinstance(document.architecture, EdgeCellsSection)
+        return EdgeCellSpace(document, name) if edges else BlockCellSpace(document, name)
+    if isinstance(document, TransformerDocument | TextTransformerDocument):
+        return TransformerSpace(document, name)
+    if isinstance(document, MlpDocument):
+        return MlpSpace(document, name)
     return load_python(document)
+
+
+def load_reference(name: str, changes: Mapping[str, Any] | None = None) -> Space:
+    """A reference network: a space of one architecture, ``space.architecture({})``.
+
+    Args:
+        name: one of `references()`.
+        changes: other values by their places in the document, to resize the network or to open what is to vary:
+            ``{"architecture.resolution": 192, "architecture.stages.1.kernel": [3, 5]}``.
+
+    Raises:
+        SpecError: with everything that is wrong with the changed document.
+        FileNotFoundError: for a name that is no reference network's.
+    """
+    if name not in references():
+        raise FileNotFoundError(f"no reference network is called {show(name)}{did_you_mean(name, references())}")
+    document = reference(name)
+    for place, value in (changes or {}).items():
+        document = _changed(document, place.split("."), value, place)
+    return _make(document, name)
 
 
 @cache
 def presets() -> tuple[str, ...]:
-    """Names of the documents that come with the package."""
-    folder = resources.files("search_spaces") / "presets"
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+    """Names of the spaces that come with the package."""
+    return _names("presets")
+
+
+@cache
+def references() -> tuple[str, ...]:
+    """Names of the published networks that come with the package."""
+    return _names("references")
 
 
 def preset(name: str) -> dict[str, Any]:
     """The document of a preset."""
-    text = (resources.files("search_spaces") / "presets" / f"{name}.yaml").read_text()
-    document = parse_text(text)
-    assert isinstance(document, dict)
-    return {"name": name, **document}
+    return _packaged("presets", name)
+
+
+def reference(name: str) -> dict[str, Any]:
+    """The document of a reference network."""
+    return _packaged("references", name)
+
+
+def about(kind: Literal["presets", "references"], name: str) -> str:
+    """What a preset or a reference network is: the comment that begins its page."""
+    comment, _, _ = (resources.files("search_spaces") / kind / f"{name}.yaml").read_text().partition("\nfamily")
+    return " ".join(line.removeprefix("#").strip() for line in comment.splitlines() if line.startswith("#"))
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a space document, for editors."""
-    return TypeAdapter(SpaceDocument).json_schema()
+    """JSON Schema (2020-12) of a space document, for editors."""
+    from search_spaces.schema import DocumentSchema
+
+    schema = TypeAdapter(SpaceDocument).json_schema(schema_generator=DocumentSchema)
+    return {"$schema": DocumentSchema.schema_dialect, "title": "Search space", **schema}
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -103,11 +161,35 @@ def parse_text(text: str) -> object:
         raise yaml.YAMLError(f"a value cannot be read: {error}") from None
 
 
+def _names(kind: str) -> tuple[str, ...]:
+    folder = resources.files("search_spaces") / kind
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def _packaged(kind: str, name: str) -> dict[str, Any]:
+    document = parse_text((resources.files("search_spaces") / kind / f"{name}.yaml").read_text())
+    assert isinstance(document, dict)
+    return {"name": name, **document}
+
+
+def _changed(document: Any, keys: list[str], value: object, place: str) -> Any:
+    """A document with another value where the keys lead; `place` is for the message."""
+    if not keys:
+        return value
+    first, *rest = keys
+    if isinstance(document, list) and first.isdigit() and int(first) < len(document):
+        index = int(first)
+        return [*document[:index], _changed(document[index], rest, value, place), *document[index + 1 :]]
+    if isinstance(document, dict):
+        return {**document, first: _changed(document.get(first, {}), rest, value, place)}
+    raise SpecError.at(place, f"is no place in the document: {show(document)} has no {show(first)}")
+
+
 def _make(document: Mapping[str, Any], name: str) -> Space:
     try:
-        parsed = _AnySpace.model_validate(document).root
+        parsed = _any_space().model_validate(document).root
     except ValidationError as error:
-        raise spec_error(error, _AnySpace, document) from None
+        raise spec_error(error, _any_space(), document) from None
     return space_of(parsed, name)
 
 

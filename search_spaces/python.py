@@ -14,8 +14,11 @@ class PythonDocument(Section):
     """A `Space` object, or a class of one that needs no arguments, as ``package.module:name``."""
 
     family: Literal["python"]
+    """A space written in Python; not over HTTP."""
     object: str
+    """Import path of the space or of its class: ``package.module:name``."""
     name: str | None = None
+    """What the space is called; the object has a name of its own."""
 
 
 def load_python(document: PythonDocument) -> Space:

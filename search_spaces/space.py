@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,11 @@ class Space(ABC):
     def build(self, arch: Architecture) -> nn.Module:
         """The network as a torch module with fresh weights. Raises `BuildError`."""
 
-    def costs(self, genes: Genes) -> dict[str, NDArray[np.float64]]:
-        """Metrics known from formulas alone, each of shape (n,); none unless a space knows formulas."""
+    def costs(self, genes: Genes, metrics: Collection[str] | None = None) -> dict[str, NDArray[np.float64]]:
+        """Metrics known from formulas alone, each of shape (n,); none unless a space knows formulas.
+
+        `metrics`: those that are wanted, where not all of them are.
+        """
         return {}
 
     def canonical_genes(self, genes: Genes) -> Genes:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search_spaces.architecture import Choice, Condition, Genes
 from search_spaces.domains import Domain, Value
+from search_spaces.feature import Mask
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,36 @@ class Variable:
         return self.values[0 if self.column is None else genes[self.column]]
 
 
-class Row:
-    """Variables side by side, read from a population at once."""
+class Values:
+    """What the variables of a space are in a population; plain scalars where it is a single network."""
 
-    def __init__(self, variables: Sequence[Variable], words: Sequence[Value] = ()) -> None:
-        """Variables whose values are numbers, or stand in `words` and are read as positions in it."""
-        width = max((len(v.values) for v in variables), default=1)
-        numbers = [[words.index(x) if words else x for x in v.values] for v in variables]
-        self._values = np.array([row + row[:1] * (width - len(row)) for row in numbers])
-        self._columns = np.array([v.column or 0 for v in variables], dtype=np.int64)
-        self._chosen = np.array([v.column is not None for v in variables])
-        self._place = np.arange(len(variables))
+    def __init__(self, genes: Genes) -> None:
+        """Genes of shape (n, d)."""
+        self.n = len(genes)
+        self._genes: Any = genes[0].tolist() if self.n == 1 else np.ascontiguousarray(genes.T)
 
-    def read(self, genes: Genes) -> NDArray[Any]:
-        """The values, shape (n, variables); integers where all values are integers."""
-        if not self._chosen.any():
-            return np.broadcast_to(self._values[:, 0], (len(genes), len(self._place)))
-        return self._values[self._place, genes[:, self._columns] * self._chosen]  # type: ignore[no-any-return]
+    def __getitem__(self, variable: Variable) -> Any:
+        """Its value: a scalar where all networks agree, else an array of shape (n,)."""
+        if variable.column is None:
+            return variable.values[0]
+        if self.n == 1:
+            return variable.values[self._genes[variable.column]]
+        return np.array(variable.values)[self._genes[variable.column]]
+
+    def among(self, variable: Variable, *values: Value) -> Mask:
+        """Where it is one of `values`."""
+        if variable.column is None:
+            return variable.values[0] in values
+        if self.n == 1:
+            return variable.values[self._genes[variable.column]] in values
+        return np.array([v in values for v in variable.values])[self._genes[variable.column]]
+
+    def word(self, variable: Variable) -> str:
+        """Its value as text, for what no cost depends on; of a population, that of its first network."""
+        if variable.column is None:
+            return str(variable.values[0])
+        gene = self._genes[variable.column]
+        return str(variable.values[gene if self.n == 1 else int(gene[0])])
 
 
 class Variables:

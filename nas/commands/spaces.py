@@ -2,70 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.commands.show import faults_told, print_json, short, table
+from nas.commands.show import faults_told, print_json, say, short, table
 
 if TYPE_CHECKING:
-    from search_spaces import Space
+    from search_spaces import Choice, Space
 
-app = typer.Typer(help="Describe, validate and sample search spaces.", no_args_is_help=True)
+app = typer.Typer(help="Describe, validate, sample and draw search spaces.", no_args_is_help=True)
 
-Source = Annotated[str, typer.Argument(metavar="SPACE", help="name of a preset, or a YAML or JSON file")]
+Source = Annotated[
+    str, typer.Argument(metavar="SPACE", help="a preset, a reference network, or a YAML or JSON file")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="instead of standard output")]
+SAMPLES = 1000
+"""Architectures that ranges of costs are told from."""
 
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """Names of the presets."""
-    from search_spaces import presets
+    """The presets and the reference networks that come with the package."""
+    from search_spaces.load import about, presets, references
 
     if json:
-        print_json({"presets": list(presets())})
-    else:
-        typer.echo("\n".join(presets()))
+        print_json({"presets": list(presets()), "references": list(references())})
+        return
+    table(["preset", ""], [[name, about("presets", name)] for name in presets()])
+    table(["reference network", ""], [[name, about("references", name)] for name in references()])
 
 
 @app.command()
 def describe(space: Source, json: Json = False) -> None:
-    """Size, choices with their conditions, and the range of costs over 1,000 samples."""
-    import numpy as np
-
-    from nas.wire import space_dict
-    from search_spaces.declared import DeclaredSpace
-    from search_spaces.operators import sample
-
+    """Size, choices with their conditions, and the ranges of costs over 1,000 samples."""
     with faults_told():
-        found = _load(space)
-    if json and isinstance(found, DeclaredSpace):
-        print_json(space_dict(found))
+        found = load(space)
+    ranges = _ranges(found)
+    if json:
+        print_json({**_dict(found), "costs": ranges})
         return
-    typer.echo(f"{found.name}: {len(found.choices)} choices, {found.size:.4g} points")
-    rows = [
-        [
-            c.name,
-            ", ".join(map(str, c.values)),
-            " and ".join(f"{w.name} in {{{', '.join(map(str, w.values))}}}" for w in c.when),
-        ]
-        for c in found.choices
-    ]
-    table(["choice", "values", "has an effect where"], rows)
-    costs = found.costs(sample(found, 1000, np.random.default_rng(0)))
-    for name, values in costs.items():
-        typer.echo(f"{name}: {values.min():.6g} to {values.max():.6g} over 1,000 samples")
+    typer.echo(f"{found.name}: {len(found.choices)} choices, {points(found.size)}")
+    for section, choices in _sections(found.choices).items():
+        rows = [[c.name, _listed(c), _condition(c)] for c in choices]
+        table(["choice", "values", "has an effect where"], rows, title=section)
+    if ranges:
+        rows = [[name, *(f"{v:,.0f}" for v in spread.values())] for name, spread in ranges.items()]
+        table(["cost", "least", "median", "greatest"], rows, title=f"costs of {SAMPLES:,} samples")
 
 
 @app.command()
 def validate(space: Source, json: Json = False) -> None:
     """Check a document; every fault with its path, and exit code 2."""
     with faults_told():
-        found = _load(space)
+        found = load(space)
     if json:
         print_json({"name": found.name, "size": str(found.size), "choices": len(found.choices)})
     else:
-        typer.echo(f"{found.name} is valid: {len(found.choices)} choices, {found.size:.4g} points")
+        typer.echo(f"{found.name} is valid: {len(found.choices)} choices, {points(found.size)}")
 
 
 @app.command()
@@ -77,7 +74,7 @@ def sample(
 ) -> None:
     """Draw architectures uniformly over genes, with their costs."""
     with faults_told():
-        found = _load(space)
+        found = load(space)
     drawn = found.sample(n, seed)
     if json:
         print_json({"architectures": [{"key": a.key, "values": dict(a), "costs": found.cost(a)} for a in drawn]})
@@ -89,13 +86,77 @@ def sample(
     )
 
 
-def _load(source: str) -> Space:
-    """A preset, a file that holds a space, or the space of a whole document."""
-    from pathlib import Path
+@app.command()
+def schema(output: Output = None) -> None:
+    """Print the JSON Schema of space documents, by which editors complete and check them."""
+    import json
 
+    from search_spaces.load import json_schema
+
+    put(json.dumps(json_schema(), indent=2) + "\n", output)
+
+
+def load(source: str) -> Space:
+    """A preset, a reference network, a file that holds a space, or the space of a whole document."""
     from search_spaces.load import load_space, read_document
 
     if Path(source).is_file():
         document = read_document(Path(source))
         return load_space(document["space"] if "space" in document else {"name": Path(source).stem, **document})
     return load_space(source)
+
+
+def put(text: str, output: Path | None) -> None:
+    """Write a result to a file, or print it."""
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+        say(f"written: {output}")
+
+
+def points(size: int) -> str:
+    """The size of a space: exact, and as a power of ten where it is large."""
+    exact = f"{size:,} points"
+    return exact if size < 10**6 else f"{exact} (10^{math.log10(size):.1f})"
+
+
+def _dict(space: Space) -> dict[str, Any]:
+    from nas.wire import choice_dict, space_dict
+    from search_spaces.declared import DeclaredSpace
+
+    if isinstance(space, DeclaredSpace):
+        return space_dict(space)
+    return {"name": space.name, "size": space.size, "choices": [choice_dict(c) for c in space.choices]}
+
+
+def _ranges(space: Space) -> dict[str, dict[str, float]]:
+    """Least, median and greatest value of every cost that formulas know, over samples."""
+    import numpy as np
+
+    from search_spaces.operators import sample
+
+    costs = space.costs(sample(space, SAMPLES, np.random.default_rng(0)))
+    return {
+        name: {"min": float(v.min()), "median": float(np.median(v)), "max": float(v.max())}
+        for name, v in costs.items()
+    }
+
+
+def _sections(choices: tuple[Choice, ...]) -> dict[str, list[Choice]]:
+    """The choices by the section of the document that they stand in."""
+    found: dict[str, list[Choice]] = {}
+    for choice in choices:
+        first = choice.name.partition(".")[0]
+        section = first if first in ("quantization", "recipe") else "architecture"
+        found.setdefault(section, []).append(choice)
+    return found
+
+
+def _listed(choice: Choice) -> str:
+    values = [f"{v:g}" if isinstance(v, float) else str(v) for v in choice.values]
+    return ", ".join(values if len(values) <= 16 else [*values[:8], "...", *values[-3:]])
+
+
+def _condition(choice: Choice) -> str:
+    return " and ".join(f"{w.name} in {{{', '.join(map(str, w.values))}}}" for w in choice.when)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name that the field knows
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from nas.evaluators.infeasible import Infeasible
+from search_spaces.modules.build import set_progress
+from search_spaces.modules.realise import AuxiliaryHead
 from search_spaces.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 BATCH = 1024
 """Examples at a time where nothing is learned."""
+AUXILIARY = 0.4
+"""Weight of the loss of an auxiliary head (Zoph et al. 2018)."""
 
 
 @contextmanager
@@ -50,15 +55,16 @@ def fit(
     rng: np.random.Generator,
     report: Report,
 ) -> None:
-    """Train in place on x (n, channels, height, width) and y (n,).
+    """Train in place on x (n, channels, height, width), or word numbers (n, length), and y (n,).
 
     An epoch sees every example once, in n // batch_size batches that are as equal as can be, so none is so
-    small that batch norm has nothing to average.
+    small that batch norm has nothing to average. Where the recipe averages weights, those are left in the end.
 
     Raises:
         Infeasible: when the loss is not finite any more.
     """
     optimizer = _optimizer(model, recipe)
+    averaged = _averaged(model, recipe.ema_decay) if recipe.ema_decay else None
     steps = max(1, len(y) // recipe.batch_size)
     model.train()
     for epoch in range(epochs):
@@ -66,18 +72,23 @@ def fit(
         total = torch.zeros((), device=y.device)
         batches = zip(x[order].tensor_split(steps), y[order].tensor_split(steps), strict=True)
         for step, (inputs, labels) in enumerate(batches):
-            rate = learning_rate(recipe, (epoch * steps + step) / (epochs * steps))
+            done = (epoch * steps + step) / (epochs * steps)
+            set_progress(model, done)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate(recipe, done)
             loss = _loss(model, inputs, labels, recipe, rng)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
+            if averaged is not None:
+                averaged.update_parameters(model)
             total += loss.detach()
         mean = total.item() / steps
         if not math.isfinite(mean):
             raise Infeasible(f"diverged: loss is {mean} in epoch {epoch + 1}")
         report(epoch + 1, {"loss": mean})
+    if averaged is not None:
+        model.load_state_dict(averaged.module.state_dict())
 
 
 def measure(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
@@ -104,25 +115,53 @@ def learning_rate(recipe: Recipe, done: float) -> float:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay reaches weights only: norms and biases are vectors."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    """Weight decay reaches weights only: norms and biases are vectors. What is fixed and random stays so."""
+    learned = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    rate = recipe.learning_rate
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=True)
+    if recipe.optimizer == "rmsprop":  # an epsilon of 1e-8 makes giant steps where gradients are still tiny
+        return torch.optim.RMSprop(groups, lr=rate, alpha=0.9, momentum=0.9, eps=1e-3, foreach=True)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
+
+
+def _averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """Moving averages of the weights, which forget their start faster than `decay` says; buffers are copied."""
+
+    def move(averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
+        step = 1 - averaging(decay, int(updates))
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, step)
+
+    return AveragedModel(model, multi_avg_fn=torch.no_grad()(move))
+
+
+def averaging(decay: float, updates: int) -> float:
+    """The part of a moving average that stays in its next update: `decay`, less in the first updates."""
+    return min(decay, (1 + updates) / (10 + updates))
 
 
 def _loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """Cross entropy with label smoothing, on pairs of examples (Zhang et al. 2018) where mixup is on."""
-    smoothing = recipe.label_smoothing
-    if recipe.mixup == 0:
-        return F.cross_entropy(model(x), y, label_smoothing=smoothing)
-    part = float(rng.beta(recipe.mixup, recipe.mixup))
-    other = torch.from_numpy(rng.permutation(len(y))).to(y.device)
-    logits = model(torch.lerp(x[other], x, part))
-    own = F.cross_entropy(logits, y, label_smoothing=smoothing)
-    return part * own + (1 - part) * F.cross_entropy(logits, y[other], label_smoothing=smoothing)
+    """Cross entropy with label smoothing, on pairs of examples (Zhang et al. 2018) where mixup is on.
+
+    Auxiliary heads that the forward pass went through add theirs.
+    """
+    targets = [(1.0, y)]
+    if recipe.mixup:
+        part = float(rng.beta(recipe.mixup, recipe.mixup))
+        other = torch.from_numpy(rng.permutation(len(y))).to(y.device)
+        x = torch.lerp(x[other], x, part)
+        targets = [(part, y), (1 - part, y[other])]
+    outputs = [(1.0, model(x))]
+    heads = [m for m in model.modules() if isinstance(m, AuxiliaryHead)]
+    outputs += [(AUXILIARY, head.logits) for head in heads if head.logits is not None]
+    losses = [
+        weight * share * F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        for weight, logits in outputs
+        for share, labels in targets
+    ]
+    return torch.stack(losses).sum()

@@ -58,6 +58,11 @@ class TabularConfig(EvaluatorSettings):
     columns: Mapping[Annotated[str, StringConstraints(pattern=f"^{NAME}$")], MetricColumn] = Field(
         alias="metrics", min_length=1, description="columns by metric, or {column, scale}"
     )
+    representative: str | None = Field(
+        default=None,
+        description="column with the number, from 0, of the row whose metrics count for this one too; "
+        "for tables that measured equal networks apart",
+    )
 
     def bind(self, space: Space, seed: int) -> TabularEvaluator:
         """The evaluator, with the table in memory.
@@ -71,9 +76,11 @@ class TabularConfig(EvaluatorSettings):
         frame = _read(_locate(self.table), self._names(space))
         genes, known = _genes(space, frame, self._gene_columns(space))
         values = np.column_stack(
-            [frame[m.column].to_numpy(dtype=np.float64)[known] * m.scale for m in self.columns.values()]
+            [frame[m.column].to_numpy(dtype=np.float64) * m.scale for m in self.columns.values()]
         )
-        return TabularEvaluator(_rows(space, genes), tuple(self.columns), values)
+        if self.representative is not None:
+            values = values[frame[self.representative].to_numpy()]
+        return TabularEvaluator(_rows(space, genes), tuple(self.columns), values[known])
 
     def metrics(self) -> frozenset[str]:
         """The metrics that columns are given for."""
@@ -99,7 +106,7 @@ class TabularConfig(EvaluatorSettings):
             ]
         if frame.empty:
             return [*faults, Fault("table", f"{show(self.table)} has no rows")]
-        return faults or [*self._gene_faults(space, frame), *self._metric_faults(frame)]
+        return faults or [*self._gene_faults(space, frame), *self._metric_faults(frame), *self._row_faults(frame)]
 
     def remote_faults(self) -> list[Fault]:
         """Only files in the registry, by name."""
@@ -115,9 +122,8 @@ class TabularConfig(EvaluatorSettings):
         return {c.name: self.genes.get(c.name, c.name) for c in space.choices}
 
     def _names(self, space: Space) -> list[str]:
-        return list(
-            dict.fromkeys([*self._gene_columns(space).values(), *(m.column for m in self.columns.values())])
-        )
+        columns = [*self._gene_columns(space).values(), *(m.column for m in self.columns.values())]
+        return list(dict.fromkeys(columns if self.representative is None else [*columns, self.representative]))
 
     def _gene_faults(self, space: Space, frame: pd.DataFrame) -> list[Fault]:
         faults: list[Fault] = []
@@ -147,6 +153,17 @@ class TabularConfig(EvaluatorSettings):
                     )
                 )
         return faults
+
+    def _row_faults(self, frame: pd.DataFrame) -> list[Fault]:
+        if self.representative is None:
+            return []
+        if self.representative not in frame:
+            return [Fault("representative", _no_column(self.representative, frame))]
+        rows = frame[self.representative]
+        if rows.dtype.kind not in "iu" or not rows.between(0, len(frame) - 1).all():
+            message = f"column {self.representative} holds more than row numbers; allowed: 0 to {len(frame) - 1}"
+            return [Fault("representative", message)]
+        return []
 
 
 class TabularEvaluator:

@@ -19,8 +19,7 @@ from nas.evaluators import datasets
 from nas.evaluators.infeasible import Infeasible
 from nas.trial import Proposal
 from search_spaces import Fault, SpecError
-from search_spaces.cell import CellSpace
-from search_spaces.declared import DeclaredSpace
+from search_spaces.declared import DeclaredSpace, ImageSection
 from search_spaces.faults import show
 from search_spaces.space import Space
 
@@ -59,14 +58,16 @@ class TrainingConfig(EvaluatorSettings):
 
     def faults(self, space: Space) -> list[Fault]:
         """Whether networks of this space can be built and trained on this data set. Loads no torch."""
-        if not isinstance(space, DeclaredSpace) or isinstance(space, CellSpace):
-            what = "the cell family" if isinstance(space, CellSpace) else "a space of one's own"
-            return [Fault("kind", f"'training' cannot train {what} yet; allowed: cost, tabular, callable")]
+        if not isinstance(space, DeclaredSpace):
+            return [Fault("kind", _untrainable("a space of one's own"))]
+        document = space.document
+        if not isinstance(document, ImageSection):
+            return [Fault("kind", _untrainable("networks that read text"))]
         try:
             found = datasets.describe(self._source())
         except SpecError as error:
             return list(error.under("dataset").faults)
-        faults, document = [], space.document
+        faults = []
         if (found.shape, found.classes) != (document.input, document.classes):
             has = f"examples of shape {list(found.shape)} and {found.classes} classes"
             wants = f"input {list(document.input)} and {document.classes} classes"
@@ -97,6 +98,10 @@ class TrainingConfig(EvaluatorSettings):
 
     def _source(self) -> str:
         return datasets.locate(self.dataset)
+
+
+def _untrainable(what: str) -> str:
+    return f"'training' cannot train {what} yet; allowed: cost, tabular, callable"
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,9 @@ class PredictorGuided:
 
     def _unguided(self, rng: np.random.Generator) -> Genes:
         """Uniform over genes, those first that break no constraint on formula metrics."""
-        genes = sample(self._space, 32, rng)
-        costs = self._space.costs(genes)
-        known = Problem((), [c for c in self._problem.constraints if c.metric in costs])
+        genes, constraints = sample(self._space, 32, rng), self._problem.constraints
+        costs = self._space.costs(genes, {c.metric for c in constraints})
+        known = Problem((), [c for c in constraints if c.metric in costs])
         if not known.constraints:
             return genes
         values = np.stack([costs[metric] for metric in known.metrics], axis=-1)

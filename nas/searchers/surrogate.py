@@ -61,7 +61,7 @@ class Surrogate:
         """
         out = np.empty((len(normal), len(genes), len(self._problem.metrics)))
         if self._exact:
-            costs = self._space.costs(genes)
+            costs = self._space.costs(genes, self._exact.values())
             for place, metric in self._exact.items():
                 out[:, :, place] = costs[metric]
         if self._metrics is not None:
@@ -140,7 +140,7 @@ def checkpoint(count: int, growth: float) -> int:
 
 def _exact(space: Space, problem: Problem, genes: Genes, values: Floats) -> dict[int, str]:
     """Places of the metrics that formulas give, as far as what was measured agrees with them."""
-    costs = space.costs(genes)
+    costs = space.costs(genes, problem.metrics)
     return {
         i: metric
         for i, metric in enumerate(problem.metrics)

@@ -59,7 +59,7 @@ def test_a_measured_trial(client, search):
     search.run(1)
     trial = client.get(f"/v1/jobs/{search.id}/trials/0").json()
     assert trial["state"] == "SUCCEEDED"
-    assert set(trial["metrics"]) == {"params", "macs", "model_size_bytes"}
+    assert set(trial["metrics"]) == {"params", "macs", "model_size_bytes", "peak_activation_bytes"}
     assert trial["feasible"] is (trial["metrics"]["params"] <= 5e5)
     assert (trial["attempt"], trial["fidelity"], trial["reason"]) == (1, None, None)
     assert len(trial["architecture"]) == 6

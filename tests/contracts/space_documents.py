@@ -6,7 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-BLOCKS = ["conv", "depthwise_separable", "inverted_residual"]
+from search_spaces.cell_document import BLOCK_OPERATIONS, EDGE_OPERATIONS
+
+BLOCKS = ["conv", "depthwise_separable", "inverted_residual", "basic", "bottleneck"]
 
 
 def some(values: list[Any]) -> st.SearchStrategy[Any]:
@@ -22,14 +24,22 @@ STAGE = st.fixed_dictionaries(
         "squeeze_excite": some([False, True]),
         "activation": some(["relu", "hard_swish", "silu"]),
         "stride": some([1, 2, 3]),
+        "bottleneck": some([0.25, 0.5]),
+        "group_width": some([0, 1, 8, 16]),
+        "topology": some(["serial", "parallel"]),
+        "first": st.fixed_dictionaries({}, optional={"kernel": some([3, 5]), "expansion": some([1, 4])}),
+        "per": st.sampled_from(["stage", "block"]),
+        "downsample": st.sampled_from(["stride", "max_pool"]),
+        "residual": st.booleans(),
     },
 )
 QUANTIZATION = st.fixed_dictionaries(
     {},
     optional={
-        "per": st.sampled_from(["stage", "layer"]),
-        "weight_bits": some([2, 4, 8, 32]),
-        "activation_bits": some([8, 32]),
+        "per": st.sampled_from(["network", "stage", "layer", "module"]),
+        "weight_bits": some([2, 4, 8, 16, 32, "ternary"]),
+        "weight_scheme": some(["symmetric", "asymmetric"]),
+        "activation_bits": some([4, 8, 16, 32]),
     },
 )
 RECIPE = st.fixed_dictionaries(
@@ -40,6 +50,9 @@ RECIPE = st.fixed_dictionaries(
         "mixup": some([0.0, 0.2]),
     },
 )
+HEAD = st.fixed_dictionaries(
+    {"width": some([0, 8, 16])}, optional={"features": some([0, 8])}
+) | st.fixed_dictionaries({"expansion": some([2, 6])}, optional={"pool": st.sampled_from(["average", "max"])})
 DOCUMENTS = st.fixed_dictionaries(
     {
         "family": st.just("staged"),
@@ -48,33 +61,96 @@ DOCUMENTS = st.fixed_dictionaries(
         "architecture": st.fixed_dictionaries(
             {
                 "stem": st.fixed_dictionaries(
-                    {"width": some([4, 8])}, optional={"kernel": some([1, 3]), "stride": some([1, 2])}
+                    {"width": some([4, 8])},
+                    optional={
+                        "kernel": some([1, 3]),
+                        "stride": some([1, 2]),
+                        "convolutions": some([1, 2, 3]),
+                        "bias": st.booleans(),
+                        "pool": st.sampled_from(["none", "max", "conv"]),
+                    },
                 ),
                 "stages": st.lists(STAGE, min_size=1, max_size=3),
             },
-            optional={"head": st.fixed_dictionaries({"width": some([0, 8, 16])})},
+            optional={
+                "resolution": some([5, 8]),
+                "width_multiplier": some([0.5, 1.0, 1.5]),
+                "always_expand": st.booleans(),
+                "shortcut": st.sampled_from(["conv", "pooled"]),
+                "excite": st.fixed_dictionaries(
+                    {}, optional={"of": st.sampled_from(["hidden", "input"]), "round_to": st.sampled_from([1, 8])}
+                ),
+                "head": HEAD,
+            },
         ),
         "quantization": QUANTIZATION,
         "recipe": RECIPE,
     }
 )
-CELLS = st.fixed_dictionaries(
+EDGE_CELLS = st.fixed_dictionaries(
     {
         "family": st.just("cell"),
-        "input": st.just([3, 8, 8]),
-        "classes": st.just(10),
+        "input": st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).map(list),
+        "classes": st.integers(2, 5),
         "architecture": st.fixed_dictionaries(
             {
                 "nodes": st.integers(2, 4),
-                "operations": st.lists(
-                    st.sampled_from(["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"]),
-                    min_size=1,
-                    unique=True,
-                ),
-                "width": some([4, 8]),
-            }
+                "operations": st.lists(st.sampled_from(EDGE_OPERATIONS), min_size=1, unique=True),
+                "width": some([3, 4, 8]),
+            },
+            optional={"cell": st.just("edges"), "cells": some([1, 2, 3]), "stages": st.integers(1, 3)},
         ),
         "quantization": QUANTIZATION,
+        "recipe": RECIPE,
     }
 )
+OPEN_CELL = st.fixed_dictionaries(
+    {"blocks": st.integers(1, 3)},
+    optional={
+        "operations": st.lists(st.sampled_from(BLOCK_OPERATIONS), min_size=1, max_size=4, unique=True),
+        "combine": some(["add", "concat"]),
+        "output": st.sampled_from(["unused", "blocks", [2], [1, 2], [0, 2]]),
+    },
+)
+
+
+def _block(k: int) -> st.SearchStrategy[dict[str, Any]]:
+    state, operation = some(list(range(k + 2))), some(list(BLOCK_OPERATIONS))
+    return st.fixed_dictionaries(
+        {"inputs": st.tuples(state, state).map(list), "operations": st.tuples(operation, operation).map(list)},
+        optional={"combine": some(["add", "concat"])},
+    )
+
+
+GIVEN_CELL = st.integers(1, 3).flatmap(
+    lambda count: st.fixed_dictionaries(
+        {"blocks": st.tuples(*[_block(k) for k in range(count)]).map(list)},
+        optional={"output": st.sampled_from(["unused", "blocks", [count + 1], [1, 2]])},
+    )
+)
+BLOCK_CELLS = st.fixed_dictionaries(
+    {
+        "family": st.just("cell"),
+        "input": st.tuples(st.integers(1, 3), st.integers(3, 12), st.integers(3, 12)).map(list),
+        "classes": st.integers(2, 5),
+        "architecture": st.fixed_dictionaries(
+            {
+                "cell": st.just("blocks"),
+                "skeleton": st.sampled_from(["cifar", "imagenet"]),
+                "width": some([8, 9, 12]),
+                "cells": some([1, 2]),
+                "stem_multiplier": st.integers(1, 2),
+                "normal": OPEN_CELL | GIVEN_CELL,
+            },
+            optional={
+                "reduction": OPEN_CELL | GIVEN_CELL,
+                "skip_reduction_layer_input": st.booleans(),
+                "drop_path": some([0.0, 0.3]),
+            },
+        ),
+        "quantization": QUANTIZATION,
+        "recipe": RECIPE,
+    }
+)
+CELLS = EDGE_CELLS | BLOCK_CELLS
 ANY = DOCUMENTS | CELLS

@@ -67,7 +67,7 @@ def test_a_good_document_reads_back_what_it_writes() -> None:
         ({"initial": [{"stages.9.depth": 1}]}, "initial.0.stages.9.depth", "matches no choice"),
         ({"initial": [{"stem.width": 9}]}, "initial.0.stem.width", "allowed: 8, 16"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
-        ({"space": "nas-bench-201"}, "evaluator.kind", "cell"),
+        ({"space": "nas-bench-201"}, "evaluator.dataset", "the space has input [3, 32, 32]"),
     ],
 )
 def test_every_fault_names_its_path_and_what_is_allowed(changes: dict[str, Any], path: str, message: str) -> None:

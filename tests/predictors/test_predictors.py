@@ -106,7 +106,7 @@ def test_features_have_one_choice_a_column() -> None:
             assert set(owner[moved].tolist()) <= {i, *dependent}
             gaps = features[:, owner == i][:, None] - features[:, owner == i][None]
             assert (gaps**2).sum(axis=2).max() <= 2 + 1e-9
-        assert cost_features(space, genes).shape == (50, 3)
+        assert cost_features(space, genes).shape == (50, 4)
 
 
 def test_importing_predictors_is_light() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from space_documents import ANY
 
 from search_spaces import SpecError, load_space, presets
+from search_spaces.cell_edges import EdgeCellSpace
 from search_spaces.encodings import mixed, one_hot, ordinal
 from search_spaces.operators import crossover, enumerate_all, mutate, neighbours, sample
 
@@ -38,6 +39,8 @@ def test_equal_keys_are_equal_canonical_genes_and_cost_the_same(document: dict[s
     for arch, row in zip(space.architectures(genes), canonical.tolist(), strict=True):
         assert by_key.setdefault(arch.key, tuple(row)) == tuple(row)
     assert len(set(by_key.values())) == len(by_key)
+    if isinstance(space, EdgeCellSpace):
+        return  # twins compute the same function with different numbers of weights, as in the benchmark
     raw, reset = space.costs(genes), space.costs(canonical)
     for name in raw:
         np.testing.assert_array_equal(raw[name], reset[name])
@@ -117,7 +120,7 @@ def test_nas_bench_201_has_fewer_networks_than_gene_tuples() -> None:
     space = load_space("nas-bench-201")
     every = enumerate_all(space, limit=20_000)
     assert every is not None
-    assert (space.size, len(every)) == (15_625, 10_405)
+    assert (space.size, len(every)) == (15_625, 6_466)
     assert enumerate_all(space, limit=10_000) is None  # limits count gene tuples
 
 

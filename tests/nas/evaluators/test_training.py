@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import dataclasses
 import math
 import pickle
 import subprocess
@@ -17,16 +20,20 @@ import torch
 from torch import Tensor, nn
 
 from nas.evaluators import datasets
-from nas.evaluators.fitting import fit, learning_rate, measure
+from nas.evaluators.fitting import averaging, fit, learning_rate, measure, placed
 from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.training import TrainingConfig, TrainingEvaluator
 from nas.trial import Proposal
 from search_spaces import Architecture, Recipe, Space, SpecError, load_space
+from search_spaces.modules.realise import AuxiliaryHead, DropPath
 from search_spaces.staged import StagedSpace
 
 
-def space(recipe: Mapping[str, Any] | None = None, **changes: Any) -> StagedSpace:
-    """Small networks, so that a training takes a fraction of a second."""
+def space(recipe: Mapping[str, Any] | None = None, residual: bool = False, **changes: Any) -> StagedSpace:
+    """Small networks, so that a training takes a fraction of a second; `residual` ones have a second block."""
+    stage: dict[str, Any] = {"block": "conv", "depth": 1, "width": [32, 40], "stride": 2}
+    if residual:
+        stage |= {"depth": 2, "residual": True}
     found = load_space(
         {
             "family": "staged",
@@ -34,7 +41,7 @@ def space(recipe: Mapping[str, Any] | None = None, **changes: Any) -> StagedSpac
             "classes": 10,
             "architecture": {
                 "stem": {"width": 16},
-                "stages": [{"block": "conv", "depth": 1, "width": [32, 40], "stride": 2}],
+                "stages": [stage],
             },
             "quantization": {"weight_bits": [2, 8, 32], "activation_bits": [8, 32]},
             "recipe": {"learning_rate": 0.02, "batch_size": 32, **(recipe or {})},
@@ -76,7 +83,7 @@ def faults(of: Space, **settings: Any) -> dict[str, str]:
     return {f.path: f.message for f in TrainingConfig(**settings).faults(of)}
 
 
-@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 0.02), ("sgd", 0.1)])
+@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 0.02), ("sgd", 0.1), ("rmsprop", 0.003)])
 def test_it_learns(optimizer: str, rate: float) -> None:
     of = space({"optimizer": optimizer, "learning_rate": rate})
     found = measured(of, arch(of), epochs=4)
@@ -111,17 +118,20 @@ def test_the_policy_is_applied_and_coarser_is_worse() -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("optimizer", ["adamw", "sgd"]),
+        ("optimizer", ["adamw", "sgd", "rmsprop"]),
         ("learning_rate", [0.01, 0.02]),
         ("weight_decay", [0.0, 0.1]),
         ("schedule", ["cosine", "constant"]),
         ("label_smoothing", [0.0, 0.2]),
         ("mixup", [0.0, 0.4]),
+        ("dropout", [0.0, 0.3]),
+        ("stochastic_depth", [0.0, 0.5]),
+        ("ema_decay", [0.0, 0.9]),
         ("batch_size", [32, 100]),
     ],
 )
 def test_every_part_of_the_recipe_has_an_effect(name: str, values: list[Any]) -> None:
-    of = space({name: values})
+    of = space({name: values}, residual=True)
     train = datasets.load("digits").train[:200]
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
     losses = set()
@@ -132,7 +142,7 @@ def test_every_part_of_the_recipe_has_an_effect(name: str, values: list[Any]) ->
             model = of.build(architecture)
         fit(model, x, y, of.recipe(architecture), 1, np.random.default_rng(0), silent)
         losses.add(measure(model, x, y)[1])
-    assert len(losses) == 2
+    assert len(losses) == len(values)
 
 
 def test_schedules_by_closed_form() -> None:
@@ -154,6 +164,133 @@ def test_weights_decay_but_norms_and_biases_do_not() -> None:
     for name, p in model.named_parameters():
         halved = before[name] / 2 if p.ndim > 1 else before[name]
         torch.testing.assert_close(p.detach(), halved, atol=2e-4, rtol=0)
+
+
+def trained(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor, epochs: int = 1) -> None:
+    fit(model, x, y, recipe, epochs, np.random.default_rng(0), silent)
+
+
+def test_the_averaged_weights_are_left_and_buffers_are_copied() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    plain, x, y = copy.deepcopy(model), torch.randn(12, 3), torch.arange(12) % 2
+    recipe = Recipe(optimizer="sgd", learning_rate=0.5, batch_size=4)
+    expected: dict[str, Tensor] = {}
+    for steps in range(1, 4):  # the same three steps, stopped after each
+        partial = copy.deepcopy(plain)
+        seen = Stopper(partial, steps)
+        with contextlib.suppress(KeyboardInterrupt):
+            trained(seen, recipe, x, y)
+        stay = averaging(0.3, steps - 1) if steps > 1 else 0.0
+        after = {n: p.detach() for n, p in partial.named_parameters()}
+        expected = {n: stay * expected.get(n, p) + (1 - stay) * p for n, p in after.items()}
+    trained(model, dataclasses.replace(recipe, ema_decay=0.3), x, y)
+    trained(plain, recipe, x, y)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), expected[name])
+        assert not torch.equal(p, plain.get_parameter(name))
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, plain.get_buffer(name))
+
+
+class Stopper(nn.Module):
+    """Interrupts a training at its step number `steps`, counted from 0."""
+
+    def __init__(self, model: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.model, self.left = model, steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.model(x)
+
+
+def test_averages_forget_their_start_by_closed_form() -> None:
+    assert [averaging(0.9999, t) for t in (1, 8, 90)] == [2 / 11, 0.5, 0.91]
+    assert averaging(0.9, 1000) == 0.9
+
+
+class Progressive(DropPath):
+    """A scheduled drop path that remembers how far the training was at every step."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5, scheduled=True)
+        self.seen: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(self.progress)
+        return super().forward(x)
+
+
+def test_scheduled_parts_are_told_how_far_the_training_is() -> None:
+    drop = Progressive()
+    model = nn.Sequential(nn.Linear(1, 2), drop)
+    trained(model, Recipe(batch_size=2), torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64), epochs=2)
+    assert drop.seen == [0.0, 0.25, 0.5, 0.75]
+
+
+class Head(AuxiliaryHead):
+    """An auxiliary head of a single layer: keeps its own logits while training."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.linear, self.logits = nn.Linear(3, 2), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.logits = self.linear(x)
+        return x
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_auxiliary_heads_add_their_loss(mixup: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), Head(), nn.Linear(3, 2))
+    x, y = torch.randn(6, 3), torch.arange(6) % 2
+    rng = np.random.default_rng(0)
+    part, other = (
+        (rng.beta(mixup, mixup), torch.from_numpy(rng.permutation(6))) if mixup else (1.0, torch.arange(6))
+    )
+    reported: list[float] = []
+    order = torch.from_numpy(np.random.default_rng(1).permutation(6))
+
+    class Draws:
+        """The order of the epoch, then what mixup draws."""
+
+        def __init__(self) -> None:
+            self.orders = [order.numpy(), other.numpy()]
+
+        def permutation(self, n: int) -> Any:
+            return self.orders.pop(0)
+
+        def beta(self, a: float, b: float) -> float:
+            return float(part)
+
+    with torch.no_grad():
+        sx, sy = x[order], y[order]
+        hidden = model[0](part * sx + (1 - part) * sx[other])
+        main, aux = model[2](hidden), model[1].linear(hidden)
+
+        def loss(logits: Tensor) -> Tensor:
+            mine, its = (nn.functional.cross_entropy(logits, t, label_smoothing=0.1) for t in (sy, sy[other]))
+            return part * mine + (1 - part) * its
+
+        expected = float(loss(main) + 0.4 * loss(aux))
+    recipe = Recipe(label_smoothing=0.1, mixup=mixup, batch_size=6)
+    fit(model, x, y, recipe, 1, Draws(), lambda step, metrics: reported.append(metrics["loss"]))  # type: ignore[arg-type]
+    assert reported == [pytest.approx(expected)]
+    assert model[1].linear.weight.grad is not None
+    copy.deepcopy(model)  # as quantization does it
+
+
+def test_word_numbers_are_learned_from() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 2))
+    x = torch.randint(10, (200, 3))
+    y = (x[:, 0] > 4).long()
+    trained(placed(model, "cpu"), Recipe(learning_rate=0.02, batch_size=20), x, y, epochs=8)
+    assert measure(model, x, y)[0] > 0.95
 
 
 class Recorder(nn.Module):
@@ -246,6 +383,15 @@ def test_nothing_of_the_process_is_changed() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Own(Space):
+    """A space that is no document."""
+
+    name, choices = "own", ()
+
+    def build(self, arch: Architecture) -> nn.Module:
+        return nn.Linear(64, 10)
+
+
 def parts() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     y = np.arange(240) % 3
@@ -294,7 +440,7 @@ def test_the_data_set_is_settled_when_bound(tmp_path: Path, monkeypatch: pytest.
 def test_what_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NAS_DATA_DIR", raising=False)
     assert faults(space()) == {}
-    assert "cell family" in faults(load_space("nas-bench-201"))["kind"]
+    assert "a space of one's own" in faults(load_space({"family": "python", "object": f"{__name__}:Own"}))["kind"]
     assert faults(space(), dataset="digit") == {
         "dataset": "'digit' is no data set; in the data registry (NAS_DATA_DIR is not set): digits; "
         "a path must be a folder with train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz], "

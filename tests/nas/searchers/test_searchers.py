@@ -167,7 +167,7 @@ def test_metrics_that_formulas_give_are_not_predicted() -> None:
     class Priced(Toy):
         name = "priced"
 
-        def costs(self, genes: np.ndarray) -> dict[str, np.ndarray]:
+        def costs(self, genes: np.ndarray, wanted: object = None) -> dict[str, np.ndarray]:
             return {"cost": np.array([metrics(a)["cost"] for a in self.architectures(genes)])}
 
     space = Priced()
@@ -186,7 +186,7 @@ def test_a_formula_that_measurements_contradict_is_not_trusted() -> None:
     class Wrong(Toy):
         name = "wrong"
 
-        def costs(self, genes: np.ndarray) -> dict[str, np.ndarray]:
+        def costs(self, genes: np.ndarray, wanted: object = None) -> dict[str, np.ndarray]:
             return {"cost": np.zeros(len(genes))}
 
     problem = Problem([Objective.model_validate("min loss")], [Constraint.model_validate("cost <= 3")])

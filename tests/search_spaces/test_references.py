@@ -1,0 +1,114 @@
+"""Published networks, written in the language, are those networks to the last parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks.references import NETWORKS, Published, listed, published, rebuild
+from search_spaces import SpecError, load_reference, load_space, references
+from search_spaces.costs import Counting
+from search_spaces.declared import DeclaredSpace
+
+LIST = published()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Nothing is calculated, so threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("one", LIST, ids=[f"{one.network} at {one.at}" for one in LIST])
+def test_the_published_counts_come_from_the_formula_and_from_the_built_module(one: Published) -> None:
+    rebuilt = rebuild(one)
+    assert rebuilt.params_formula == rebuilt.params
+    assert rebuilt.params_built == rebuilt.params
+    assert rebuilt.macs_formula == pytest.approx(rebuilt.macs, rel=0.005)
+    assert rebuilt.macs_built == rebuilt.macs_formula
+    assert rebuilt.ok
+
+
+def test_the_list_of_networks_is_that_of_the_targets_that_it_covers() -> None:
+    targets = listed()
+    if not targets:
+        pytest.skip("the list of targets is not at hand")
+    ours = {(one.network, str(one.at)): (one.params, one.macs) for one in LIST}
+    assert len(ours) == len(LIST), NETWORKS
+    shared = ours.keys() & targets.keys()
+    assert len(shared) >= 44
+    assert {key: ours[key] for key in shared} == {key: targets[key] for key in shared}
+
+
+@pytest.mark.parametrize("name", references())
+def test_a_reference_leaves_nothing_to_choose(name: str) -> None:
+    space = load_reference(name)
+    assert space.choices == ()
+    assert space.size == 1
+    assert space.name == name
+
+
+def test_what_a_reference_opens_is_a_gene_and_its_old_value_the_old_network() -> None:
+    place = "architecture.stages.1.kernel"
+    closed, opened = load_reference("mobilenetv2"), load_reference("mobilenetv2", {place: [3, 5]})
+    assert [c.name for c in opened.choices] == ["stages.1.kernel"]
+    old = opened.architecture({"stages.1.kernel": 3})
+    assert opened.cost(old) == closed.cost(closed.architecture({}))
+    assert opened.cost(opened.architecture({"stages.1.kernel": 5}))["params"] > opened.cost(old)["params"]
+
+
+def test_changes_that_lead_nowhere_are_told_with_their_places() -> None:
+    with pytest.raises(SpecError, match=r"architecture\.stages\.70\.kernel: is no place"):
+        load_reference("mobilenetv2", {"architecture.stages.70.kernel": 3})
+    with pytest.raises(SpecError, match=r"architecture\.classes\.many: is no place|architecture\.stages"):
+        load_reference("mobilenetv2", {"architecture.stages.many": 3})
+    with pytest.raises(SpecError, match=r"architecture\.width: unknown key"):
+        load_reference("mobilenetv2", {"architecture.width": 3})
+    with pytest.raises(FileNotFoundError, match="mobilenetv2"):
+        load_reference("mobilenetv22")
+
+
+# From the table of its authors: parameters without batch norms, and multiply-adds, in millions.
+MOBILENETV2 = {
+    1.4: (6.06, {224: 582}),
+    1.0: (3.47, {224: 300, 192: 221, 160: 154, 128: 99, 96: 56}),
+    0.75: (2.61, {224: 209, 192: 153, 160: 107, 128: 69, 96: 39}),
+    0.5: (1.95, {224: 97, 192: 71, 160: 50, 128: 32, 96: 18}),
+    0.35: (1.66, {224: 59, 192: 43, 160: 30, 128: 20, 96: 11}),
+}
+
+
+def test_mobilenetv2_has_the_printed_table_of_multipliers_and_resolutions() -> None:
+    for multiplier, (params, macs) in MOBILENETV2.items():
+        changes = {"architecture.width_multiplier": multiplier, "architecture.resolution": list(macs)}
+        space = load_reference("mobilenetv2", changes)
+        assert isinstance(space, DeclaredSpace)
+        genes = np.arange(len(macs))[:, None] if len(macs) > 1 else np.zeros((1, 0), dtype=np.int64)
+        found = space.costs(genes, ["params", "macs"], Counting(normalization=False))
+        assert found["params"] / 1e6 == pytest.approx(params, abs=0.006)
+        assert found["macs"] / 1e6 == pytest.approx([macs[r] for r in sorted(macs)], abs=1)
+
+
+def test_every_measured_once_for_all_network_is_counted_exactly(shared_data: Path) -> None:
+    table = pd.read_parquet(shared_data / "ofa_mbv3_imagenet_dynast.parquet")
+    space = load_space("ofa-mobilenetv3")
+
+    def column(name: str, i: int) -> np.ndarray:
+        return table[name].str.split(",").str[i].astype(int).to_numpy()
+
+    values = {f"stages.{s + 1}.depth": column("d", s) for s in range(5)}
+    for i in range(20):
+        values[f"stages.{i // 4 + 1}.{i % 4}.kernel"] = column("ks", i)
+        values[f"stages.{i // 4 + 1}.{i % 4}.expansion"] = column("e", i)
+    genes = np.stack([np.searchsorted(np.array(c.values, float), values[c.name]) for c in space.choices], axis=1)
+    found = space.costs(genes, ["params", "macs"])
+    assert (found["params"] == table.params).all()
+    assert (found["macs"] == table.macs).all()
