@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check serve bench figures clean
+.PHONY: demo test lint check serve bench figures clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -18,11 +18,13 @@ demo: $(READY)  ## a joint search on real data, with a live front and a report
 test: $(READY)  ## every test; PostgreSQL too where NAS_TEST_POSTGRES_URL names a database
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## style, types, the order of imports, and the laws as property tests
+lint: $(READY)  ## style, types, and the order of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint  ## the same, and the laws as property tests
 	$(BIN)/python -m pytest -q -m law
 
 serve: $(READY)  ## the HTTP API and a runner on this machine, http://127.0.0.1:8000

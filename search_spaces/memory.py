@@ -76,7 +76,9 @@ class Memory(Network):
         chosen = super().select(mask, yes, no)
         if isinstance(mask, bool):
             return chosen
-        held = [(b, both(m, mask)) for b, m in yes.node] + [(b, both(m, negated(mask))) for b, m in no.node]
+        held = [(b, both(m, mask)) for b, m in yes.node or ()] + [
+            (b, both(m, negated(mask))) for b, m in no.node or ()
+        ]
         return renamed(chosen, _merged(held))
 
     def peak_bytes(self) -> NDArray[np.int64]:
@@ -115,7 +117,7 @@ class Memory(Network):
         return renamed(y, ((len(self._born) - 1, True),))
 
     def _read(self, x: Feature) -> None:
-        for buffer, mask in x.node:
+        for buffer, mask in x.node or ():
             held = simplified(both(mask, self.there))
             if held is not False:
                 self._last[buffer] = np.where(held, self._time, self._last[buffer])
