@@ -68,7 +68,7 @@ class Tally(Network):
         norm = isinstance(operation, BatchNorm | LayerNorm)
         if self.counting.normalization or not norm:
             self.params = self.params + self._present(learnt)
-        if not norm:
+        if not norm and not operation.training_only:
             self.macs = self.macs + self._present(operation.macs(y, *inputs))
         if self.weight_bytes is not None and not operation.training_only:
             self.bytes = self.bytes + self._present(self._size(name, operation, weights, vectors, y))

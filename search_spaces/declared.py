@@ -112,6 +112,11 @@ class DeclaredSpace(Space):
             found["peak_activation_bytes"] = memory.peak_bytes()
         return {m: found[m] for m in wanted}
 
+    @override
+    def cost(self, arch: Architecture, counting: Counting | None = None) -> dict[str, float]:
+        found = self.costs(self.genes([arch]), counting=counting)
+        return {metric: float(values[0]) for metric, values in found.items()}
+
     def outline(self, arch: Architecture) -> list[Line]:
         """The operations of one network in their order, with their sizes."""
         outline = Outline()

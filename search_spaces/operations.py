@@ -450,6 +450,30 @@ class AuxiliaryHead(Operation):
         return self.weights(*x) + x[0].channels * narrow * (height * width - 1)
 
 
+@dataclass(frozen=True, eq=False)
+class TokenHead(Operation):
+    """A classifier of every token from `start` on, used while training only; its input goes on as it is.
+
+    The mean of its logits is told to the loss (after the patch-level loss of ViT-ResNAS, Liao et al. 2021).
+    """
+
+    training_only: ClassVar[bool] = True
+    classes: int
+    start: Count = 0
+
+    @override
+    def weights(self, *x: Feature) -> Count:
+        return x[0].channels * self.classes
+
+    @override
+    def vectors(self, *x: Feature) -> Count:
+        return self.classes
+
+    @override
+    def macs(self, y: Feature, *x: Feature) -> Count:
+        return self.weights(*x) * (x[0].height - self.start)
+
+
 def pair(value: Any) -> tuple[Count, Count]:
     """Height and width of a kernel or a stride."""
     return value if isinstance(value, tuple) else (value, value)

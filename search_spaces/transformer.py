@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from search_spaces.architecture import Genes
 from search_spaces.declared import DeclaredSpace
-from search_spaces.feature import Count, Feature, at_least, both, simplified, whole
+from search_spaces.feature import Count, Feature, at_least, both, simplified, where, whole
 from search_spaces.network import Network, conv_norm, one_of, optional
 from search_spaces.operations import (
     Activation,
@@ -33,6 +33,7 @@ from search_spaces.operations import (
     Resize,
     Segments,
     Subtract,
+    TokenHead,
     Tokens,
     ToTokens,
 )
@@ -162,6 +163,9 @@ class TransformerSpace(DeclaredSpace):
         section = self.document.architecture
         if section.norm == "pre":
             x = net.layer("head.norm", LayerNorm(EPSILON["pre"]), x)
+        if section.head.token_classifier:
+            start = where(of.among(self._pool, "class_token"), 1, 0)
+            x = net.layer("auxiliary", TokenHead(self.document.classes, start), x)
         pools = [
             (of.among(self._pool, "class_token"), lambda: net.apply(Tokens(0, alone=True), x)),
             (of.among(self._pool, "mean"), lambda: net.apply(AverageTokens(), x)),

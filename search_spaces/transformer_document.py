@@ -144,6 +144,9 @@ class HeadSection(Section):
         "or the mean of all",
     )
     pooler: bool = Field(default=False, description="a linear layer and tanh before the classifier (BERT)")
+    token_classifier: bool = Field(
+        default=False, description="a second classifier, of all other tokens, that only training uses (ViT-ResNAS)"
+    )
     classifier: bool = Field(default=True, description="false: the network ends before it")
 
 

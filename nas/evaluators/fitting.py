@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from nas.evaluators.infeasible import Infeasible
 from search_spaces.modules.build import set_progress
-from search_spaces.modules.realise import AuxiliaryHead
+from search_spaces.modules.realise import Auxiliary
 from search_spaces.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: np.random
         x = torch.lerp(x[other], x, part)
         targets = [(part, y), (1 - part, y[other])]
     outputs = [(1.0, model(x))]
-    heads = [m for m in model.modules() if isinstance(m, AuxiliaryHead)]
+    heads = [m for m in model.modules() if isinstance(m, Auxiliary)]
     outputs += [(AUXILIARY, head.logits) for head in heads if head.logits is not None]
     losses = [
         weight * share * F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)

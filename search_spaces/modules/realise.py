@@ -120,7 +120,19 @@ def _(operation: ops.DropPath, x: Feature) -> nn.Module:
 
 @module.register
 def _(operation: ops.AuxiliaryHead, x: Feature) -> nn.Module:
-    return AuxiliaryHead(int(x.channels), operation.left(x), operation)
+    narrow, wide = operation.widths
+    head = nn.Sequential(
+        *(nn.ReLU(), nn.AvgPool2d(operation.window, 3)),
+        *(nn.Conv2d(int(x.channels), narrow, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()),
+        *(nn.Conv2d(narrow, wide, _two(operation.left(x)), bias=False), nn.BatchNorm2d(wide), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(wide, operation.classes)),
+    )
+    return Auxiliary(head)
+
+
+@module.register
+def _(operation: ops.TokenHead, x: Feature) -> nn.Module:
+    return Auxiliary(TokenClassifier(int(x.channels), operation.classes, int(operation.start)))
 
 
 class Positions(nn.Module):
@@ -177,21 +189,15 @@ class DropPath(nn.Module):
         return x * (kept / (1 - rate)).to(x.dtype)
 
 
-class AuxiliaryHead(nn.Module):
+class Auxiliary(nn.Module):
     """While training, classifies what passes through; `logits` (batch, classes) are those of the last batch."""
 
     logits: Tensor | None
 
-    def __init__(self, channels: int, left: tuple[Any, Any], operation: ops.AuxiliaryHead) -> None:
+    def __init__(self, head: nn.Module) -> None:
         super().__init__()
-        narrow, wide = operation.widths
         self.logits = None
-        self.head = nn.Sequential(
-            *(nn.ReLU(), nn.AvgPool2d(operation.window, 3)),
-            *(nn.Conv2d(channels, narrow, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()),
-            *(nn.Conv2d(narrow, wide, _two(left), bias=False), nn.BatchNorm2d(wide), nn.ReLU()),
-            *(nn.Flatten(), nn.Linear(wide, operation.classes)),
-        )
+        self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
         """The input itself."""
@@ -201,6 +207,19 @@ class AuxiliaryHead(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Without logits: copies and files are for the weights."""
         return {**self.__dict__, "logits": None}
+
+
+class TokenClassifier(nn.Module):
+    """The mean of what a linear layer says to each token from `start` on."""
+
+    def __init__(self, channels: int, classes: int, start: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, classes)
+        self.start = start
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (batch, tokens, channels) to (batch, classes)."""
+        return self.linear(x[:, self.start :]).mean(dim=1)  # type: ignore[no-any-return]
 
 
 # Operations without parameters

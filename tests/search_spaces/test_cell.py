@@ -29,7 +29,7 @@ from search_spaces.costs import Counting
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
 from search_spaces.load import load_reference
-from search_spaces.modules.realise import AuxiliaryHead, DropPath
+from search_spaces.modules.realise import Auxiliary, DropPath
 from search_spaces.operators import mutate, sample
 from search_spaces.space import Space
 from search_spaces.variables import Values
@@ -254,7 +254,7 @@ def test_an_auxiliary_head_is_there_while_training_only() -> None:
     everything = space.costs(genes, counting=Counting(auxiliary=True))
     model = space.build(arch)
     head = model.get_submodule("auxiliary")
-    assert isinstance(head, AuxiliaryHead)
+    assert isinstance(head, Auxiliary)
     assert everything["params"][0] == counted_params(model)
     assert without["params"][0] == counted_params(model) - counted_params(head)
     assert without["macs"][0] == counted_macs(model, inputs(space, 1))

@@ -25,7 +25,7 @@ from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.training import TrainingConfig, TrainingEvaluator
 from nas.trial import Proposal
 from search_spaces import Architecture, Recipe, Space, SpecError, load_space
-from search_spaces.modules.realise import AuxiliaryHead, DropPath
+from search_spaces.modules.realise import Auxiliary, DropPath
 from search_spaces.staged import StagedSpace
 
 
@@ -231,22 +231,10 @@ def test_scheduled_parts_are_told_how_far_the_training_is() -> None:
     assert drop.seen == [0.0, 0.25, 0.5, 0.75]
 
 
-class Head(AuxiliaryHead):
-    """An auxiliary head of a single layer: keeps its own logits while training."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.linear, self.logits = nn.Linear(3, 2), None
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.logits = self.linear(x)
-        return x
-
-
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 def test_auxiliary_heads_add_their_loss(mixup: float) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 3), Head(), nn.Linear(3, 2))
+    model = nn.Sequential(nn.Linear(3, 3), Auxiliary(nn.Linear(3, 2)), nn.Linear(3, 2))
     x, y = torch.randn(6, 3), torch.arange(6) % 2
     rng = np.random.default_rng(0)
     part, other = (
@@ -270,7 +258,7 @@ def test_auxiliary_heads_add_their_loss(mixup: float) -> None:
     with torch.no_grad():
         sx, sy = x[order], y[order]
         hidden = model[0](part * sx + (1 - part) * sx[other])
-        main, aux = model[2](hidden), model[1].linear(hidden)
+        main, aux = model[2](hidden), model[1].head(hidden)
 
         def loss(logits: Tensor) -> Tensor:
             mine, its = (nn.functional.cross_entropy(logits, t, label_smoothing=0.1) for t in (sy, sy[other]))
@@ -280,7 +268,7 @@ def test_auxiliary_heads_add_their_loss(mixup: float) -> None:
     recipe = Recipe(label_smoothing=0.1, mixup=mixup, batch_size=6)
     fit(model, x, y, recipe, 1, Draws(), lambda step, metrics: reported.append(metrics["loss"]))  # type: ignore[arg-type]
     assert reported == [pytest.approx(expected)]
-    assert model[1].linear.weight.grad is not None
+    assert model[1].head.weight.grad is not None
     copy.deepcopy(model)  # as quantization does it
 
 
