@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 
 from search_spaces.declared import ImageSection
 from search_spaces.document import Section
-from search_spaces.domains import Domain, choice, integer, real, varied
+from search_spaces.domains import Domain, choice, integer, one_of, real, varied
 from search_spaces.faults import Fault, SpecError, show
 from search_spaces.operations import AuxiliaryHead
 
@@ -105,7 +105,9 @@ class CellSection(Section):
     @field_validator("output")
     @classmethod
     def _states(cls, value: str | tuple[int, ...], info: ValidationInfo) -> str | tuple[int, ...]:
-        blocks = info.data.get("blocks", MAX_BLOCKS)
+        if "blocks" not in info.data:
+            return value  # they are at fault, so nobody knows how many states there are
+        blocks = info.data["blocks"]
         last = (blocks if isinstance(blocks, int) else len(blocks)) + 1
         wrong = [] if isinstance(value, str) else [v for v in value if v > last or value.count(v) > 1]
         if wrong:
@@ -180,6 +182,17 @@ class CellDocument(ImageSection):
         Discriminator(_kind_of_cell),
     ]
     """What the networks are."""
+
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _known_cell(cls, value: Any) -> Any:
+        """Without a known kind of cell nothing can be said about the rest."""
+        if isinstance(value, Mapping) and "cell" in value:
+            try:
+                one_of("edges", "blocks")(value["cell"])
+            except ValueError as error:
+                raise SpecError.at("cell", str(error)) from None
+        return value
 
     @model_validator(mode="after")
     def _large_enough(self) -> CellDocument:

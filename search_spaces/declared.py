@@ -19,7 +19,6 @@ from search_spaces.feature import Count, Feature
 from search_spaces.graph import Graph
 from search_spaces.memory import Memory
 from search_spaces.network import Network, Training
-from search_spaces.operations import Conv, Depthwise, Embedding, Linear
 from search_spaces.outline import Line, Outline
 from search_spaces.quantization import Bits, Policy, Quantization
 from search_spaces.recipe import Recipe, RecipeGenes, RecipeSection
@@ -134,11 +133,8 @@ class DeclaredSpace(Space):
     def policy(self, arch: Architecture) -> dict[str, Bits]:
         """Bits of every convolution, linear layer and embedding of the network, by its name."""
         of = Values(self.canonical_genes(self.genes([arch])))
-        weighted = Conv | Depthwise | Linear | Embedding
         return {
-            line.name: self._policy.bits(line.name, of)
-            for line in self.outline(arch)
-            if isinstance(line.operation, weighted) and not line.operation.training_only
+            line.name: self._policy.bits(line.name, of) for line in self.outline(arch) if line.operation.quantized
         }
 
     def _training(self, arch: Architecture) -> Training:

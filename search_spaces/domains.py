@@ -6,7 +6,7 @@ Every domain is finite, so an architecture is a tuple of small integers (indices
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -41,8 +41,17 @@ class Domain:
         return self.values[0] if self.fixed else list(self.values)
 
 
+class NotAllowed(ValueError):
+    """Values, one or several, that may not stand where they do."""
+
+    def __init__(self, values: Sequence[object], allowed: str, hint: str = "") -> None:
+        self.values, self.allowed, self.hint = tuple(values), allowed, hint
+        are = "is" if len(values) == 1 else "are"
+        super().__init__(f"{', '.join(map(show, values))} {are} not allowed; allowed: {allowed}{hint}")
+
+
 Check: TypeAlias = Callable[[Value], Value]
-"""Gives the value in its final type, or raises ValueError saying what is allowed."""
+"""Gives the value in its final type, or raises `NotAllowed`."""
 
 
 def integer(low: int, high: int | None = None, *, odd: bool = False) -> Check:
@@ -52,9 +61,9 @@ def integer(low: int, high: int | None = None, *, odd: bool = False) -> Check:
     def check(value: Value) -> Value:
         whole = _is_number(value) and float(value) == int(value) if _is_finite(value) else False
         if not whole or int(value) < low or (high is not None and int(value) > high):
-            raise ValueError(f"{show(value)} is not allowed; allowed: {allowed}")
+            raise NotAllowed([value], allowed)
         if odd and int(value) % 2 == 0:
-            raise ValueError(f"{show(value)} is not allowed; allowed: {allowed}")
+            raise NotAllowed([value], allowed)
         return int(value)
 
     return check
@@ -70,7 +79,7 @@ def real(low: float, high: float | None = None, *, above: bool = False, below: b
         inside = inside and (float(value) > low if above else float(value) >= low)
         inside = inside and (high is None or (float(value) < high if below else float(value) <= high))
         if not inside:
-            raise ValueError(f"{show(value)} is not allowed; allowed: {allowed}")
+            raise NotAllowed([value], allowed)
         return float(value)
 
     return check
@@ -83,9 +92,8 @@ def one_of(*allowed: Value) -> Check:
         for candidate in allowed:
             if value == candidate and isinstance(value, bool) == isinstance(candidate, bool):
                 return candidate
-        names = ", ".join(map(str, allowed))
-        hint = did_you_mean(value, [str(a) for a in allowed])
-        raise ValueError(f"{show(value)} is not allowed; allowed: {names}{hint}")
+        names = [str(a) for a in allowed]
+        raise NotAllowed([value], ", ".join(names), did_you_mean(value, names))
 
     return check
 
@@ -103,7 +111,7 @@ def parse_domain(raw: object, check: Check) -> Domain:
     elif isinstance(raw, list | tuple):
         if not raw:
             raise ValueError("is an empty list; at least one choice must be given")
-        values = [check(_scalar(v)) for v in raw]
+        values = _checked([_scalar(v) for v in raw], check)
     else:
         values = [check(_scalar(raw))]
     if len(values) > MAX_VALUES:
@@ -147,6 +155,20 @@ def choice(*allowed: Value) -> Any:
     return varied(one_of(*allowed), {"enum": list(allowed)})
 
 
+def _checked(raw: Sequence[Value], check: Check) -> list[Value]:
+    """All values in their final types; whatever is not allowed among them is told at once."""
+    values, faults = [], []
+    for value in raw:
+        try:
+            values.append(check(value))
+        except NotAllowed as fault:
+            faults.append(fault)
+    if faults:
+        hint = next((fault.hint for fault in faults if fault.hint), "")
+        raise NotAllowed([v for fault in faults for v in fault.values], faults[0].allowed, hint)
+    return values
+
+
 def _range(raw: Mapping[Any, Any]) -> list[Value]:
     unknown = [k for k in raw if k not in _RANGE_KEYS]
     if unknown:
@@ -169,10 +191,11 @@ def _range(raw: Mapping[Any, Any]) -> list[Value]:
     step = raw.get("step", 1)
     if step <= 0:
         raise ValueError(f"has step {step}; allowed: numbers > 0")
-    count = math.floor((high - low) / step + 1e-9) + 1
+    steps = (float(high) - float(low)) / step
+    count = math.floor(steps + 1e-9) + 1 if math.isfinite(steps) else steps
     if count > MAX_VALUES:
         raise ValueError(f"has {count} choices; at most {MAX_VALUES} are allowed")
-    values = [low + i * step for i in range(count)]
+    values = [low + i * step for i in range(int(count))]
     return [v if isinstance(v, int) else round(v, 12) for v in values]
 
 
@@ -185,6 +208,8 @@ def _levels(low: float, high: float, scale: Literal["linear", "log"], levels: in
         raise ValueError(f"has min {low:g} on a log scale; allowed: numbers > 0")
     if low == high:
         return [low]
+    if not math.isfinite(high - low):
+        raise ValueError(f"reaches from {low:g} to {high:g}, which is too far")
     at = [i / (int(levels) - 1) for i in range(int(levels))]
     if scale == "linear":
         values = [low + (high - low) * t for t in at]
@@ -204,4 +229,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False

@@ -1,20 +1,23 @@
 """The greatest memory that activations need at one moment, for populations.
 
 Operations run one after another, as the walk names them, for one example. A tensor is held from the operation
-that writes it to the last one that reads it. Batch norms, activations, gates and additions work in
-place, on their last input; reshapes and slices take nothing. The input counts at its own size, in 32 bits.
+that writes it to the last one that reads it. Batch norms, activations, gates and additions work in place, on
+their last input; reshapes and slices take nothing; the input counts at its own size. A tensor that quantized
+layers read, and nothing else, is kept at the bits of their inputs (the widest of them); sums, gates and pooling
+want 32 bits, as does whatever goes out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from search_spaces.feature import Count, Feature, Ints, Mask, both, negated, simplified, where
+from search_spaces.feature import Count, Feature, Ints, Mask, both, negated, simplified
 from search_spaces.network import Network, renamed
 from search_spaces.operations import (
     Activation,
@@ -22,6 +25,7 @@ from search_spaces.operations import (
     BatchNorm,
     Dropout,
     DropPath,
+    Embedding,
     Flatten,
     Multiply,
     Operation,
@@ -45,30 +49,29 @@ class Memory(Network):
     """Follows which buffers are alive after every operation."""
 
     def __init__(self, n: int, activation_bits: Callable[[str], Count] | None = None, folds: bool = True) -> None:
-        """`n` networks; the bits at which a layer's output is kept, by its name (None: all 32)."""
+        """`n` networks; the bits at which a layer reads its input, by its name (None: all 32)."""
         super().__init__()
         self.folds = folds
         self._n = n
-        self._bits = activation_bits
+        self._read_bits = activation_bits
         self._time = 0
-        self._born: list[int] = []
-        self._size: list[Ints] = []
-        self._last: list[Ints] = []
-        self._width: list[Count] = []
+        self._buffers: list[Buffer] = []
 
     @override
     def start(self, x: Feature) -> Feature:
-        return self._write(x, FLOAT_BITS)
+        return self._write(x)
 
     @override
     def layer(self, name: str, operation: Operation, *inputs: Feature) -> Feature:
         if operation.training_only:
-            return renamed(operation.output(*inputs), inputs[-1].node)
-        return self._run(operation, inputs, self._bits(name) if self._bits else None)
+            return inputs[0]
+        numbers = operation.quantized and not isinstance(operation, Embedding)  # which reads words
+        bits = self._read_bits(name) if self._read_bits is not None and numbers else FLOAT_BITS
+        return self._run(operation, inputs, bits)
 
     @override
     def apply(self, operation: Operation, *inputs: Feature) -> Feature:
-        return self._run(operation, inputs, None)
+        return self._run(operation, inputs, FLOAT_BITS)
 
     @override
     def select(self, mask: Mask, yes: Feature, no: Feature) -> Feature:
@@ -76,18 +79,19 @@ class Memory(Network):
         chosen = super().select(mask, yes, no)
         if isinstance(mask, bool):
             return chosen
-        held = [(b, both(m, mask)) for b, m in yes.node or ()] + [
-            (b, both(m, negated(mask))) for b, m in no.node or ()
-        ]
+        held = [(b, both(m, mask)) for b, m in yes.node or ()]
+        held += [(b, both(m, negated(mask))) for b, m in no.node or ()]
         return renamed(chosen, _merged(held))
 
     def peak_bytes(self) -> NDArray[np.int64]:
         """The greatest sum of buffers alive at one moment, shape (n,)."""
         change = np.zeros((self._time + 2, self._n), dtype=np.int64)
         networks = np.arange(self._n)
-        for born, size, last in zip(self._born, self._size, self._last, strict=True):
-            change[born] += size
-            change[last + 1, networks] -= size
+        for buffer in self._buffers:
+            bits = np.where(buffer.bits > 0, buffer.bits, FLOAT_BITS)
+            size = -(-buffer.entries * bits // 8)
+            change[buffer.born] += size
+            change[buffer.last + 1, networks] -= size
         peak: NDArray[np.int64] = change.cumsum(axis=0).max(axis=0)
         return peak
 
@@ -96,31 +100,39 @@ class Memory(Network):
         if self.there is False:
             return renamed(y, ())
         self._time += 1
+        passes = isinstance(operation, IN_PLACE) and len(inputs) == 1
         for x in inputs:
-            self._read(x)
+            self._read(x, 0 if passes else bits)
         if isinstance(operation, IN_PLACE):
             return renamed(y, inputs[-1].node)
-        if bits is None:  # what has no weights keeps the precision of what it is computed from
-            bits = FLOAT_BITS
-            for buffer, mask in (
-                held for x in reversed(inputs) for held in x.node
-            ):  # the first input's in the end
-                bits = where(mask, self._width[buffer], bits)
-        return self._write(y, bits)
+        return self._write(y)
 
-    def _write(self, y: Feature, bits: Count) -> Feature:
-        size = np.broadcast_to(-(-y.numel * bits // 8) * self.there, (self._n,)).astype(np.int64)
-        self._born.append(self._time)
-        self._size.append(size)
-        self._last.append(np.full(self._n, self._time, dtype=np.int64))
-        self._width.append(bits)
-        return renamed(y, ((len(self._born) - 1, True),))
+    def _write(self, y: Feature) -> Feature:
+        entries = np.broadcast_to(y.numel * self.there, (self._n,)).astype(np.int64)
+        last = np.full(self._n, self._time, dtype=np.int64)
+        self._buffers.append(Buffer(self._time, entries, last, np.zeros(self._n, dtype=np.int64)))
+        return renamed(y, ((len(self._buffers) - 1, True),))
 
-    def _read(self, x: Feature) -> None:
-        for buffer, mask in x.node or ():
+    def _read(self, x: Feature, bits: Count) -> None:
+        """Note that x is read now, at so many bits (0: by what only passes it on)."""
+        for number, mask in x.node or ():
             held = simplified(both(mask, self.there))
             if held is not False:
-                self._last[buffer] = np.where(held, self._time, self._last[buffer])
+                buffer = self._buffers[number]
+                buffer.last[...] = np.where(held, self._time, buffer.last)
+                buffer.bits[...] = np.where(held, np.maximum(buffer.bits, bits), buffer.bits)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory that one operation writes; arrays of shape (n,) are filled in while the walk goes on."""
+
+    born: int
+    entries: Ints
+    last: Ints
+    """When it is read for the last time."""
+    bits: Ints
+    """The widest at which it is read; 0 where nothing reads it."""
 
 
 def _merged(held: list[tuple[int, Mask]]) -> Holders:

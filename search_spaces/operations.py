@@ -22,6 +22,8 @@ class Operation:
 
     training_only: ClassVar[bool] = False
     """Whether a network that is only used, not trained, does without it."""
+    quantized: ClassVar[bool] = False
+    """Whether a quantization policy reaches its weight and its input."""
 
     def output(self, *x: Feature) -> Feature:
         """The size of the result."""
@@ -44,6 +46,7 @@ class Operation:
 class Conv(Operation):
     """A dense 2-D convolution. `padding` None keeps the size at stride 1."""
 
+    quantized: ClassVar[bool] = True
     out: Count
     kernel: Any = 1
     """Height and width, or one count for both."""
@@ -75,6 +78,7 @@ class Conv(Operation):
 class Depthwise(Operation):
     """A convolution of every channel by itself, or of groups of `group_width` channels each by itself."""
 
+    quantized: ClassVar[bool] = True
     kernel: Any = 3
     stride: Any = 1
     padding: Any = None
@@ -106,6 +110,7 @@ class Depthwise(Operation):
 class Linear(Operation):
     """A linear layer over the channels of a vector, or of every token."""
 
+    quantized: ClassVar[bool] = True
     out: Count
     bias: bool = True
     learned: bool = True
@@ -158,6 +163,7 @@ class LayerNorm(Operation):
 class Embedding(Operation):
     """A table of one vector a word. Its input are word numbers: one channel, `height` tokens."""
 
+    quantized: ClassVar[bool] = True
     entries: int
     out: Count
 

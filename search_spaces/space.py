@@ -132,7 +132,7 @@ class Space(ABC):
                 faults.append(Fault(str(name), f"is not a choice of {self.name}{did_you_mean(name, names)}"))
                 continue
             choice = self.choices[position[name]]
-            found = [i for i, v in enumerate(choice.values) if v == value]
+            found = [i for i, v in enumerate(choice.values) if v == value and _is_truth(v) == _is_truth(value)]
             if found:
                 genes[position[name]] = found[0]
             else:
@@ -179,6 +179,11 @@ class Space(ABC):
         """Without what can be derived: workers rebuild it when they need it."""
         derived = {k for t in type(self).__mro__ for k, v in vars(t).items() if isinstance(v, cached_property)}
         return {k: v for k, v in self.__dict__.items() if k not in derived}
+
+
+def _is_truth(value: object) -> bool:
+    """Whether it is true or false, which equal 1 and 0 and are something else."""
+    return isinstance(value, bool | np.bool_)
 
 
 def _listed(choice: Choice) -> str:

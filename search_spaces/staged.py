@@ -14,8 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
+from search_spaces.alike import Alike, alike
+from search_spaces.architecture import Genes
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
 from search_spaces.feature import Count, Feature, at_least, both, divisible, negated, where
@@ -24,8 +28,8 @@ from search_spaces.operations import Activation, Conv, Dropout, GlobalPool, Line
 from search_spaces.quantization import add_policy
 from search_spaces.recipe import add_recipe
 from search_spaces.staged_blocks import BRANCHES, Block, shortcut
-from search_spaces.staged_document import StagedDocument
-from search_spaces.staged_genes import RESNET, StageGenes, add_stage, parts
+from search_spaces.staged_document import RESNET, StagedDocument
+from search_spaces.staged_genes import StageGenes, add_stage, parts
 from search_spaces.variables import Values, Variable, Variables
 
 
@@ -42,6 +46,7 @@ class StagedSpace(DeclaredSpace):
         self._resolution = variables.add("resolution", section.resolution) if section.resolution else None
         self._multiplier = variables.add("width_multiplier", section.width_multiplier)
         self._stem = {k: variables.add(f"stem.{k}", getattr(section.stem, k)) for k in section.stem.VARIED}
+        self._inner = self._add_inner(variables)
         self._stages = tuple(add_stage(variables, f"stages.{i}", s) for i, s in enumerate(section.stages))
         head = section.head
         self._head = {k: variables.add(f"head.{k}", getattr(head, k)) for k in ("width", "expansion", "features")}
@@ -51,6 +56,24 @@ class StagedSpace(DeclaredSpace):
         )
         self._recipe = add_recipe(variables, document.recipe)
         self.choices = variables.choices
+        self._alike = self._equal_widths()
+
+    @override
+    def active(self, genes: Genes) -> NDArray[np.bool_]:
+        active, of = super().active(genes), Values(genes)
+        for stage in self._stages:
+            if stage.topology.column is not None:  # with a shortcut, two blocks in parallel are as in series
+                pair = of.among(stage.depth, 2) & of.among(stage.block, *stage.section.residual_blocks)
+                active[:, stage.topology.column] &= np.logical_not(pair)
+        return active
+
+    @override
+    def canonical_genes(self, genes: Genes) -> Genes:
+        """Genes without effect at 0, and of widths that round to the same the first."""
+        canonical = super().canonical_genes(genes)
+        for equal in self._alike:
+            equal.reset(canonical)
+        return canonical
 
     @override
     def write(self, net: Network, of: Values) -> Feature:
@@ -66,6 +89,12 @@ class StagedSpace(DeclaredSpace):
             before += stage.max_depth
         return self._write_head(net, of, x)
 
+    def _add_inner(self, variables: Variables) -> Variable | None:
+        """The inner width of the stem, where the document has one: it matters to several convolutions."""
+        inner, convolutions = self.document.architecture.stem.inner, self._stem["convolutions"]
+        several = [n for n in convolutions.values if n != 1]
+        return variables.add("stem.inner", inner, {convolutions: several}) if inner else None
+
     def _write_stem(self, net: Network, of: Values, x: Feature) -> Feature:
         section, kernel = self.document.architecture.stem, of[self._stem["kernel"]]
         width = self._scaled(of, of[self._stem["width"]])
@@ -74,9 +103,14 @@ class StagedSpace(DeclaredSpace):
         def conv(name: str, out: Count, stride: Count, f: Feature) -> Feature:
             return conv_norm(net, f"stem.{name}", Conv(out, kernel, stride, bias=section.bias), f, activation)
 
-        half = where(count > 1, at_least(width // 2, 1), width)
-        x = conv("conv", half, of[self._stem["stride"]], x)
-        x = optional(net, count > 2, x, lambda f: conv("conv2", half, 1, f))
+        half = at_least(width // 2, 1) if self._inner is None else self._scaled(of, of[self._inner])
+        inner = where(count > 1, half, width)
+
+        def second(f: Feature) -> Feature:
+            return residual(net, "stem.", f, conv("conv2", inner, 1, f), section.residual, 0.0)
+
+        x = conv("conv", inner, of[self._stem["stride"]], x)
+        x = optional(net, count > 2, x, second)
         x = optional(net, count > 1, x, lambda f: conv("conv3", width, 1, f))
         if section.pool == "max":
             return net.apply(Pool("max", 3, 2), x)
@@ -163,6 +197,28 @@ class StagedSpace(DeclaredSpace):
         if net.training.dropout:
             x = net.layer("dropout", Dropout(net.training.dropout), x)
         return net.layer("classifier", Linear(self.document.classes), x)
+
+    def _equal_widths(self) -> list[Alike]:
+        """Choices of widths that come to the same number of channels."""
+        by, multiplier = self.document.architecture.round_to, self._multiplier
+
+        def scaled(m: float, width: int, floor: float = 0.0) -> Count:
+            return divisible(width * max(m, floor), by) if width and max(m, floor) != 1 else width
+
+        def hidden(m: float, width: int, ratio: float) -> Count:
+            return divisible(scaled(m, width) * ratio, by)
+
+        widths = [
+            self._stem["width"],
+            *([self._inner] if self._inner else []),
+            *(stage.width for stage in self._stages),
+        ]
+        found = [a for width in widths for a in alike(width, [multiplier], scaled)]
+        found += alike(self._head["width"], [multiplier], partial(scaled, floor=1.0))
+        for stage in self._stages:
+            for ratio in dict.fromkeys(genes.bottleneck for genes in stage.blocks):
+                found += alike(ratio, [multiplier, stage.width], hidden)
+        return found
 
     def _activated(self) -> dict[Variable, list[Value]]:
         """Where the head has anything to activate."""

@@ -9,10 +9,12 @@ from pydantic import Field, field_validator, model_validator
 from search_spaces.declared import ImageSection
 from search_spaces.document import Section
 from search_spaces.domains import Domain, choice, integer, real, varied
-from search_spaces.faults import SpecError
+from search_spaces.faults import Fault, SpecError
 
 BLOCKS = ("conv", "depthwise_separable", "inverted_residual", "basic", "bottleneck")
 ACTIVATIONS = ("relu", "relu6", "hard_swish", "silu", "gelu")
+DEPTHWISE = ("depthwise_separable", "inverted_residual")
+RESNET = ("basic", "bottleneck")
 MAX_BLOCKS = 256
 
 _WIDTH = {"type": "integer", "minimum": 1}
@@ -25,7 +27,7 @@ _RELU = Domain(("relu",))
 
 
 class StemSection(Section):
-    """The first convolutions: the first takes the stride, all but the last of several have half the width."""
+    """The first convolutions: the first takes the stride, all but the last of several have the inner width."""
 
     VARIED: ClassVar[tuple[str, ...]] = ("width", "kernel", "stride", "convolutions", "activation")
 
@@ -37,8 +39,12 @@ class StemSection(Section):
     """Of the first convolution."""
     convolutions: varied(integer(1, 3), {"type": "integer", "minimum": 1, "maximum": 3}) = _ONE  # type: ignore[valid-type]
     """How many there are."""
+    inner: varied(integer(1, 8192), _WIDTH) | None = None  # type: ignore[valid-type]
+    """Channels of all but the last of several convolutions; left out: half the width."""
     activation: choice(*ACTIVATIONS) = _RELU  # type: ignore[valid-type]
     """After each of them."""
+    residual: bool = False
+    """Whether there is a shortcut around the second of three."""
     bias: bool = Field(default=False, description="whether the convolutions have biases beside their batch norms")
     pool: Literal["none", "max", "conv"] = Field(
         default="none", description="what halves the map after them: 3 x 3 max pooling or a 3 x 3 convolution"
@@ -50,7 +56,7 @@ class FirstSection(Section):
 
     kernel: varied(integer(1, 31, odd=True), _KERNEL) | None = None  # type: ignore[valid-type]
     """Height and width of its convolution."""
-    expansion: varied(real(0, 16, above=True), {"type": "number"}) | None = None  # type: ignore[valid-type]
+    expansion: varied(real(1, 16), {"type": "number", "minimum": 1}) | None = None  # type: ignore[valid-type]
     """Hidden channels as a multiple of its input."""
     padding: Annotated[int, Field(ge=0, le=15)] | None = Field(
         default=None, description="of the depthwise convolution; half the kernel where it is left out"
@@ -68,7 +74,7 @@ class StageSection(Section):
     """Channels that each block gives."""
     kernel: varied(integer(1, 31, odd=True), _KERNEL) = _THREE  # type: ignore[valid-type]
     """Height and width of the spatial convolutions."""
-    expansion: varied(real(0, 16, above=True), {"type": "number"}) = Domain((4.0,))  # type: ignore[valid-type]
+    expansion: varied(real(1, 16), {"type": "number", "minimum": 1}) = Domain((4.0,))  # type: ignore[valid-type]
     """Hidden channels of inverted residual blocks, as a multiple of their input."""
     bottleneck: varied(real(0, 4, above=True), {"type": "number"}) = Domain((0.25,))  # type: ignore[valid-type]
     """Hidden channels of bottleneck blocks, as a part of their width."""
@@ -94,6 +100,28 @@ class StageSection(Section):
     residual: bool | None = Field(
         default=None, description="shortcut around blocks that keep the shape; by default as the block has it"
     )
+
+    def padding_fault(self, kernel: int, size: int) -> str | None:
+        """What is wrong with a padding of the first block, on maps of `size` x `size`."""
+        padding = self.first.padding
+        if padding is None:
+            return None
+        others = [str(b) for b in self.block.values if b not in DEPTHWISE]
+        if others:
+            return f"{padding} is not allowed with blocks {', '.join(others)}; allowed: {', '.join(DEPTHWISE)}"
+        if size + 2 * padding < kernel:
+            return (
+                f"{padding} is not allowed: a kernel of {kernel} does not fit a map of {size} x {size}; "
+                f"allowed here: integers >= {(kernel - size + 1) // 2}"
+            )
+        return None
+
+    @property
+    def residual_blocks(self) -> tuple[str, ...]:
+        """The kinds of blocks that have a shortcut where the shape stays."""
+        if self.residual is not None:
+            return BLOCKS if self.residual else RESNET
+        return ("inverted_residual", *RESNET)
 
 
 class ExciteSection(Section):
@@ -187,19 +215,20 @@ class StagedDocument(ImageSection):
         section = self.architecture
         size = int(min(section.resolution.values)) if section.resolution else min(self.input[1:])
         size = _shrunk(_shrunk(size, section.stem.stride), _ONE if section.stem.pool == "none" else Domain((2,)))
+        faults = []
         for i, stage in enumerate(section.stages):
+            after = size = min(size, _shrunk(size, stage.stride)) if stage.downsample == "max_pool" else size
             kernel, padding = int(max((stage.first.kernel or stage.kernel).values)), stage.first.padding
-            if stage.downsample == "max_pool":
-                size = _shrunk(size, stage.stride)
-            if padding is not None and size + 2 * padding < kernel:
-                raise SpecError.at(
-                    f"architecture.stages.{i}.first.padding",
-                    f"{padding} is not allowed: a kernel of {kernel} does not fit a map of {size} x {size}; "
-                    f"allowed here: integers >= {(kernel - size + 1) // 2}",
-                )
-            if stage.downsample == "stride":
-                stride = int(max(stage.stride.values))
-                size = -(-size // stride) if padding is None else (size + 2 * padding - kernel) // stride + 1
+            message = stage.padding_fault(kernel, size)
+            if message:
+                faults.append(Fault(f"architecture.stages.{i}.first.padding", message))
+            elif padding is not None and stage.downsample == "stride":
+                after = (size + 2 * padding - kernel) // int(max(stage.stride.values)) + 1
+            elif stage.downsample == "stride":
+                after = _shrunk(size, stage.stride)
+            size = min(size, after)  # the stage, or the block that shrinks more, may not be there
+        if faults:
+            raise SpecError(faults)
         return self
 
     @field_validator("architecture")

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 from search_spaces.domains import Domain, Value
 from search_spaces.quantization import Part
-from search_spaces.staged_document import StagedArchitectureSection, StageSection
+from search_spaces.staged_document import DEPTHWISE, RESNET, StagedArchitectureSection, StageSection
 from search_spaces.variables import Variable, Variables
-
-DEPTHWISE = ("depthwise_separable", "inverted_residual")
-RESNET = ("basic", "bottleneck")
 
 _When = Mapping[Variable, Sequence[Value]]
 
@@ -94,6 +91,8 @@ def add_stage(variables: Variables, path: str, section: StageSection) -> StageGe
             ratio,
         )
         blocks = [first, *[rest] * (count - 1)][:count]
+    # with a shortcut, two blocks in parallel are the same as in series
+    together = all(kind in section.residual_blocks for kind in block.values)
     return StageGenes(
         path=path,
         section=section,
@@ -104,7 +103,7 @@ def add_stage(variables: Variables, path: str, section: StageSection) -> StageGe
         squeeze_excite=add("squeeze_excite", section.squeeze_excite, {**there, block: [*DEPTHWISE, *RESNET]}),
         activation=add("activation", section.activation, there),
         stride=add("stride", section.stride, there),
-        topology=add("topology", section.topology, {depth: [d for d in depth.values if int(d) > 1]}),
+        topology=add("topology", section.topology, _deeper(depth, 2 if together else 1)),
         blocks=tuple(blocks),
     )
 

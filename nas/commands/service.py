@@ -67,7 +67,8 @@ def _on_signals() -> threading.Event:
     """An event that SIGTERM and SIGINT set."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        # not set in the handler itself: the thread that it interrupts may hold the event's lock
+        signal.signal(number, lambda *_: threading.Thread(target=stopping.set, daemon=True).start())
     return stopping
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.commands.show import faults_told, print_json, say, short, table
+from nas.commands.show import BAD_INPUT, fail, faults_told, print_json, say, short, table
 
 if TYPE_CHECKING:
     from search_spaces import Choice, Space
@@ -76,14 +76,13 @@ def sample(
     with faults_told():
         found = load(space)
     drawn = found.sample(n, seed)
+    columns = {name: values.tolist() for name, values in found.costs(found.genes(drawn)).items()}
+    costs = [{name: float(values[i]) for name, values in columns.items()} for i in range(n)]
     if json:
-        print_json({"architectures": [{"key": a.key, "values": dict(a), "costs": found.cost(a)} for a in drawn]})
+        listed = [{"key": a.key, "values": dict(a), "costs": c} for a, c in zip(drawn, costs, strict=True)]
+        print_json({"architectures": listed})
         return
-    costs = [found.cost(a) for a in drawn]
-    names = list(costs[0])
-    table(
-        [*names, "architecture"], [[*(c[m] for m in names), short(a)] for a, c in zip(drawn, costs, strict=True)]
-    )
+    table([*columns, "architecture"], [[*c.values(), short(a)] for a, c in zip(drawn, costs, strict=True)])
 
 
 @app.command()
@@ -97,13 +96,25 @@ def schema(output: Output = None) -> None:
 
 
 def load(source: str) -> Space:
-    """A preset, a reference network, a file that holds a space, or the space of a whole document."""
+    """A preset, a reference network, a file that holds a space, or the space of a whole document.
+
+    Raises:
+        SpecError: with everything that is wrong with the space.
+        FileNotFoundError: for a name that is none of these.
+    """
+    from search_spaces import SpecError
+    from search_spaces.faults import show
     from search_spaces.load import load_space, read_document
 
-    if Path(source).is_file():
-        document = read_document(Path(source))
-        return load_space(document["space"] if "space" in document else {"name": Path(source).stem, **document})
-    return load_space(source)
+    if not Path(source).is_file():
+        return load_space(source)
+    document = read_document(Path(source))
+    if "space" not in document:
+        return load_space({"name": Path(source).stem, **document})
+    space = document["space"]
+    if not isinstance(space, str | dict):
+        raise SpecError.at("space", f"{show(space)} is not allowed; allowed: a name or a document")
+    return load_space(space)
 
 
 def put(text: str, output: Path | None) -> None:
@@ -111,7 +122,10 @@ def put(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            fail(f"{output} cannot be written: {error.strerror}", BAD_INPUT)
         say(f"written: {output}")
 
 

@@ -25,6 +25,8 @@ BATCH = 1024
 """Examples at a time where nothing is learned."""
 AUXILIARY = 0.4
 """Weight of the loss of an auxiliary head (Zoph et al. 2018)."""
+DECAYED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)
+"""Modules whose weights weight decay reaches."""
 
 
 @contextmanager
@@ -59,6 +61,7 @@ def fit(
 
     An epoch sees every example once, in n // batch_size batches that are as equal as can be, so none is so
     small that batch norm has nothing to average. Where the recipe averages weights, those are left in the end.
+    Mixup is for images: there is no word between two word numbers.
 
     Raises:
         Infeasible: when the loss is not finite any more.
@@ -115,11 +118,15 @@ def learning_rate(recipe: Recipe, done: float) -> float:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay reaches weights only: norms and biases are vectors. What is fixed and random stays so."""
+    """Weight decay reaches the weights of convolutions, linear layers and embeddings, and nothing else.
+
+    Biases, norms, positions and tokens do not decay. What is fixed and random stays so.
+    """
     learned = [p for p in model.parameters() if p.requires_grad]
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, DECAYED)}
     groups = [
-        {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in learned if id(p) in decayed], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in learned if id(p) not in decayed], "weight_decay": 0.0},
     ]
     rate = recipe.learning_rate
     if recipe.optimizer == "sgd":

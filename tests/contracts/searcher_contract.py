@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from all_documents import ANY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from space_documents import ANY
 
 from nas.config import SearcherSettings
 from nas.contracts import Searcher

@@ -33,6 +33,16 @@ STAGE = st.fixed_dictionaries(
         "residual": st.booleans(),
     },
 )
+PADDED = st.fixed_dictionaries(
+    {
+        "block": some(["depthwise_separable", "inverted_residual"]),
+        "depth": some([0, 1, 2]),
+        "width": some([4, 8]),
+        "stride": some([1, 2]),
+        "kernel": st.just(3),
+        "first": st.fixed_dictionaries({"padding": st.integers(1, 2)}),
+    }
+)
 QUANTIZATION = st.fixed_dictionaries(
     {},
     optional={
@@ -48,6 +58,8 @@ RECIPE = st.fixed_dictionaries(
         "optimizer": some(["adamw", "sgd"]),
         "learning_rate": st.just({"min": 1e-3, "max": 1e-1, "scale": "log", "levels": 5}),
         "mixup": some([0.0, 0.2]),
+        "dropout": some([0.0, 0.2]),
+        "stochastic_depth": some([0.0, 0.3]),
     },
 )
 HEAD = st.fixed_dictionaries(
@@ -68,9 +80,11 @@ DOCUMENTS = st.fixed_dictionaries(
                         "convolutions": some([1, 2, 3]),
                         "bias": st.booleans(),
                         "pool": st.sampled_from(["none", "max", "conv"]),
+                        "inner": some([4, 6]),
+                        "residual": st.booleans(),
                     },
                 ),
-                "stages": st.lists(STAGE, min_size=1, max_size=3),
+                "stages": st.lists(STAGE | PADDED, min_size=1, max_size=3),
             },
             optional={
                 "resolution": some([5, 8]),
@@ -153,4 +167,3 @@ BLOCK_CELLS = st.fixed_dictionaries(
     }
 )
 CELLS = EDGE_CELLS | BLOCK_CELLS
-ANY = DOCUMENTS | CELLS

@@ -26,7 +26,7 @@ def stages(draw: st.DrawFn, width: Any) -> dict[str, Any]:
         stage["blocks"] = draw(st.lists(st.tuples(BLOCK, MLP | st.just({})), min_size=1, max_size=3))
         stage["blocks"] = [{**block, **mlp} for block, mlp in stage["blocks"]]
         most = len(stage["blocks"])
-    if most > 1:
+    if most > 1 and not isinstance(stage.get("depth"), list):
         stage["removable"] = draw(st.lists(st.integers(1, most - 1), max_size=2, unique=True))
     options = {
         "head_dim": HEAD_DIM,

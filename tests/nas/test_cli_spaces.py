@@ -74,6 +74,37 @@ def test_every_fault_of_a_document_is_told(run: Run) -> None:
         assert "Traceback" not in refused.output
 
 
+@pytest.mark.parametrize("space", ["[1, 2]", "3", "true", "null"])
+def test_a_space_that_is_neither_a_name_nor_a_document_is_refused(run: Run, space: str) -> None:
+    Path("odd.yaml").write_text(f"space: {space}\n")
+    for command in ("validate", "describe", "sample", "draw"):
+        refused = run(command, "odd.yaml")
+        assert (refused.exit_code, refused.stderr.count("error:")) == (2, 1)
+        assert "error: space: " in refused.stderr
+        assert "allowed: a name or a document" in refused.stderr
+    Path("named.yaml").write_text("space: digits-tiny\n")
+    assert run("validate", "named.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("schema",), ("draw", "digits-tiny")])
+def test_a_place_that_cannot_be_written_is_named(run: Run, command: tuple[str, ...]) -> None:
+    for place in ("nowhere/x.svg", "."):
+        refused = run(*command, "-o", place)
+        assert refused.exit_code == 2
+        assert refused.stderr.count("error:") == 1
+        assert f"error: {place} cannot be written" in refused.stderr
+
+
+def test_samples_have_the_costs_of_each_alone(run: Run) -> None:
+    found, space = json.loads(run("sample", "digits-tiny", "-n", "7", "--json").stdout), load_space("digits-tiny")
+    assert len(found["architectures"]) == 7
+    for one in found["architectures"]:
+        arch = space.architecture(one["values"])
+        assert (one["key"], one["costs"]) == (arch.key, space.cost(arch))
+    told = run("sample", "digits-tiny", "-n", "7").stdout
+    assert f"{found['architectures'][0]['costs']['params']:.6g}" in told
+
+
 def test_a_drawing_has_the_named_values_and_draws_the_rest(run: Run) -> None:
     named = ("--values", "stages.*.block=conv", "--values", "stages.*.kernel=5", "--values", "stages.1.depth=3")
     picture = run("draw", "digits-tiny", *named).stdout

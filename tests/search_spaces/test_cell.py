@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from family_contract import FamilyContract, counted_macs, counted_params, declared, inputs
+from family_contract import FamilyContract, any_architecture, counted_macs, counted_params, declared, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 from space_documents import BLOCK_CELLS, CELLS
@@ -19,7 +19,7 @@ from torch import nn
 
 from nas.evaluators import datasets
 from nas.evaluators.fitting import fit, measure, one_thread
-from search_spaces import SpecError, load_space
+from search_spaces import Architecture, SpecError, load_space
 from search_spaces.architecture import Genes
 from search_spaces.cell import CellSpace
 from search_spaces.cell_blocks import BlockCellSpace
@@ -30,7 +30,9 @@ from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
 from search_spaces.load import load_reference
 from search_spaces.modules.realise import Auxiliary, DropPath
+from search_spaces.operations import Pool
 from search_spaces.operators import mutate, sample
+from search_spaces.outline import Outline
 from search_spaces.space import Space
 from search_spaces.variables import Values
 
@@ -38,6 +40,28 @@ from search_spaces.variables import Values
 @pytest.mark.law
 class TestCells(FamilyContract):
     documents = CELLS
+    rewires = True
+
+    def says_all(self, one: Architecture, other: Architecture) -> bool:
+        """Graphs may compute one function by other edges or blocks in another order; parts may be empty."""
+        changed = {name for name in {*one, *other} if one[name] != other[name]}
+        return not any(name.startswith(("edge", "normal", "reduction", "quantization")) for name in changed)
+
+    @given(data=st.data())
+    def test_blocks_as_written_are_their_canonical_form_rewired(self, data: st.DataObject) -> None:
+        space = declared(data.draw(BLOCK_CELLS))
+        arch = any_architecture(data, space)
+        lines = [_written(space, a) for a in (arch, space.canonical(arch))]
+        assert lines[0] == lines[1]
+
+
+def _written(space: DeclaredSpace, arch: Architecture) -> list[tuple[object, ...]]:
+    """The layers of genes as they are, whatever their names: what they are, and their sizes."""
+    outline = Outline()
+    space.write(outline, Values(space.genes([arch])))
+    kinds = [(type(line.operation).__name__, line.weights, line.params, line.macs) for line in outline.lines]
+    pools = [(repr(line.operation), 0, 0, 0) for line in outline.lines if isinstance(line.operation, Pool)]
+    return sorted([*kinds, *pools])
 
 
 def cell_space(document: dict[str, Any] | str) -> CellSpace:
@@ -359,7 +383,13 @@ def test_faults_of_cells_name_their_places() -> None:
     assert ">= 8" in faults(blocks(skeleton="imagenet", width=4))["architecture.width"]
     assert "5 x 5" in faults(blocks(size=8, auxiliary_head=True))["architecture.auxiliary_head"]
     assert "at least 3" in faults(blocks(size=2, skeleton="imagenet"))["input"]
-    assert "edges" in faults(blocks(cell="bloks"))["architecture.cell"]
+    assert list(faults(blocks(normal={"blocks": late, "output": [77]}))) == [
+        "architecture.normal.blocks.0.inputs.1"
+    ]
+    typo = faults(blocks(cell="bloks"))
+    assert typo == {
+        "architecture.cell": "'bloks' is not allowed; allowed: edges, blocks; did you mean \"blocks\"?"
+    }
 
 
 @given(BLOCK_CELLS)

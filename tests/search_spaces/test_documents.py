@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from all_documents import ANY
 from hypothesis import given
 from hypothesis import strategies as st
-from space_documents import ANY
 
 from search_spaces import Fault, SpecError, load_space, presets
 from search_spaces.declared import DeclaredSpace
@@ -23,6 +23,7 @@ JUNK = st.recursive(
     | st.integers(-3, 99)
     | st.integers()
     | st.floats()
+    | st.sampled_from([1e308, -1e308, 10**400])
     | st.sampled_from(["serial", "conv", "stage", "none", "ternary", "mean"])
     | st.text(max_size=8),
     lambda inner: (

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from all_documents import ANY
 from hypothesis import given
 from hypothesis import strategies as st
-from space_documents import ANY
 
 from search_spaces import SpecError, load_space, presets
 from search_spaces.cell_edges import EdgeCellSpace
@@ -133,6 +133,22 @@ def test_wrong_values_are_refused_by_name() -> None:
     ]:
         with pytest.raises(SpecError, match=words):
             space.architecture({**good, **change})
+    small = load_space(
+        {
+            "family": "staged",
+            "input": [1, 8, 8],
+            "classes": 2,
+            "architecture": {
+                "stem": {"width": 8},
+                "stages": [{"block": "basic", "depth": [1, 2], "width": 8, "squeeze_excite": [False, True]}],
+            },
+        }
+    )
+    depth, excite = "stages.0.depth", "stages.0.squeeze_excite"
+    assert small.architecture({depth: 1.0, excite: True})[depth] == 1
+    for change in ({depth: True, excite: True}, {depth: 1, excite: 1}, {depth: 1, excite: 0.0}):
+        with pytest.raises(SpecError, match=r"(depth: True|squeeze_excite: (1|0\.0)) is not allowed"):
+            small.architecture(change)
     del good["edge_2_3"]
     with pytest.raises(SpecError, match="edge_2_3: is required"):
         space.architecture(good)

@@ -10,7 +10,7 @@ from family_contract import FamilyContract, declared
 from space_documents import DOCUMENTS
 from torch import nn
 
-from search_spaces import SpecError, load_space
+from search_spaces import Architecture, SpecError, load_space
 from search_spaces.modules.realise import ACTIVATIONS
 from search_spaces.staged_document import ACTIVATIONS as DECLARED_ACTIVATIONS
 
@@ -18,6 +18,11 @@ from search_spaces.staged_document import ACTIVATIONS as DECLARED_ACTIVATIONS
 @pytest.mark.law
 class TestStagedFamily(FamilyContract):
     documents = DOCUMENTS
+
+    def says_all(self, one: Architecture, other: Architecture) -> bool:
+        """Expansions may round to one width, group widths to one divisor; the head may have no layers."""
+        changed = {name for name in {*one, *other} if one[name] != other[name]}
+        return not any(n.endswith(("expansion", "group_width", "head.activation")) for n in changed)
 
 
 def document(stage: dict[str, Any], **architecture: Any) -> dict[str, Any]:
@@ -140,6 +145,44 @@ def test_a_parallel_resnet_stage_is_its_serial_one_where_only_one_block_follows(
     assert serial(X).shape == parallel(X).shape
 
 
+def test_the_second_convolution_of_a_stem_has_a_shortcut_around_it() -> None:
+    model = built({"block": "conv"}, stem={"width": 8, "convolutions": 3, "inner": 4, "residual": True})
+    first = after(model, "stem.conv2", X)
+    assert first.shape[1] == 4
+    assert after(model, "stem.conv3", X).shape == first.shape
+    nn.init.zeros_(model.get_submodule("stem.conv2").weight)
+    torch.testing.assert_close(after(model, "stem.conv3", X), first)
+    plain = built({"block": "conv"}, stem={"width": 8, "convolutions": 3, "inner": 4})
+    nn.init.zeros_(plain.get_submodule("stem.conv2").weight)
+    assert not after(plain, "stem.conv3", X).any()
+
+
+def test_the_inner_width_of_a_stem_matters_where_several_convolutions_are() -> None:
+    stem = {"width": 8, "convolutions": [1, 2, 3], "inner": [4, 8, 12], "residual": True}
+    space = declared(document({"block": "conv"}, stem=stem))
+    archs = space.sample(60, 0)
+    single = space.architecture({"stem.convolutions": 1})
+    assert {a.key for a in archs if a["stem.convolutions"] == 1} == {single.key}
+    assert len({a.key for a in archs}) == 1 + 2 * 3
+    for arch in archs:
+        params = sum(p.numel() for p in space.build(arch).parameters())
+        assert space.cost(arch)["params"] == params
+    assert declared(document({"block": "conv"}, stem={**stem, "convolutions": 1})).choices == ()
+
+
+def test_the_stem_of_once_for_all_has_its_widths_and_its_skipped_convolution() -> None:
+    space = declared("ofa-resnet50")
+    stem = {c.name: c.values for c in space.choices if c.name.startswith("stem.")}
+    assert stem == {"stem.width": (40, 48, 64), "stem.convolutions": (2, 3), "stem.inner": (24, 32)}
+    largest = {c.name: c.values[-1] for c in space.choices}
+    costs = [space.cost(space.architecture({**largest, "stem.convolutions": n})) for n in (2, 3)]
+    params, macs = (costs[1][m] - costs[0][m] for m in ("params", "macs"))
+    assert (params, macs) == (9 * 32 * 32 + 2 * 32, 9 * 32 * 32 * 112 * 112)
+    with torch.device("meta"):
+        model = space.build(space.architecture({**largest, "stem.inner": 24, "stem.width": 40}))
+    assert [model.get_submodule(f"stem.{n}").out_channels for n in ("conv", "conv2", "conv3")] == [24, 24, 40]
+
+
 def test_signals_keep_their_scale_at_the_start() -> None:
     torch.manual_seed(0)
     model = built({"block": "inverted_residual", "depth": 2, "width": 96, "kernel": 5, "squeeze_excite": True})
@@ -164,6 +207,11 @@ def test_a_width_multiplier_scales_and_rounds_all_but_a_small_head() -> None:
     [
         ({"stages": [{"block": "conv", "depth": -1, "width": 8}]}, "stages.0.depth: -1 is not allowed"),
         ({"stages": [{"block": "conv", "depth": 1, "width": 8, "kernel": [3, 4]}]}, "stages.0.kernel: 4 is not"),
+        (
+            {"stages": [{"block": "conv", "depth": 1, "width": 8, "kernel": [2, 3, 4, 99]}]},
+            "stages.0.kernel: 2, 4, 99 are not allowed; allowed: odd integers >= 1 and <= 31",
+        ),
+        ({"stages": [{"block": ["convs", "basic", "x"], "depth": 1, "width": 8}]}, "'convs', 'x' are not allowed"),
         ({"stages": [{"block": "convs", "depth": 1, "width": 8}]}, 'did you mean "conv"'),
         ({"stages": [{"block": "conv", "depth": 300, "width": 8}]}, "allowed: integers >= 0 and <= 128"),
         ({"head": {"width": 8, "expansion": 6}}, "head: has both width and expansion"),

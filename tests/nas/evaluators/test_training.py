@@ -166,6 +166,25 @@ def test_weights_decay_but_norms_and_biases_do_not() -> None:
         torch.testing.assert_close(p.detach(), halved, atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "source", [[1, 8, 8], {"vocabulary": 9, "length": 4, "segments": 2}], ids=["image", "text"]
+)
+def test_positions_and_tokens_do_not_decay(source: Any) -> None:
+    stages = [{"width": 8, "depth": 1, "heads": 2, "head_dim": 4, "mlp": 16}]
+    architecture = {"stages": stages, **({"stem": {"patch": 4}} if isinstance(source, list) else {})}
+    of = load_space({"family": "transformer", "input": source, "classes": 2, "architecture": architecture})
+    model = of.build(of.architecture({}))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    recipe = Recipe(learning_rate=1e-4, weight_decay=5000.0, schedule="constant", batch_size=8)
+    x = torch.randn(8, 1, 8, 8) if isinstance(source, list) else torch.randint(9, (8, 4))
+    fit(model, x, torch.arange(8) % 2, recipe, 1, np.random.default_rng(0), silent)
+    kept = {"stem.positions.weight", "stem.segments.weight", "stem.class_token.weight"}
+    assert len(kept & before.keys()) == 2
+    for name, p in model.named_parameters():
+        decays = p.ndim > 1 and name not in kept
+        torch.testing.assert_close(p.detach(), before[name] / (2 if decays else 1), atol=2e-4, rtol=0, msg=name)
+
+
 def trained(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor, epochs: int = 1) -> None:
     fit(model, x, y, recipe, epochs, np.random.default_rng(0), silent)
 
