@@ -8,8 +8,7 @@ from pydantic import TypeAdapter
 
 from api.models import Problem
 from nas.job import JobSpec
-from search_spaces import presets
-from search_spaces.load import SpaceDocument
+from search_spaces.load import SpaceDocument, names
 from search_spaces.schema import DocumentSchema
 
 REF = "#/components/schemas/{model}"
@@ -104,7 +103,7 @@ def document_schemas() -> dict[str, Any]:
         del schemas[name]
     _drop_local_only(schemas)
     fields = schemas["JobSpec"]["properties"]
-    fields["space"] = _or_text({"$ref": REF.format(model="SpaceDocument")}, enum=list(presets()))
+    fields["space"] = _or_text({"$ref": REF.format(model="SpaceDocument")}, enum=list(names()))
     for name in ("searcher", "evaluator"):
         fields[name] = _or_text(fields[name], enum=list(fields[name]["discriminator"]["mapping"]))
     schemas["Objective"] = _or_text(schemas["Objective"], examples=["max accuracy", "min latency_ms"])

@@ -15,7 +15,7 @@ from api.problems import Refused, faulty
 from nas.wire import space_dict, space_summary
 from search_spaces import SpecError, load_space, presets
 from search_spaces.declared import DeclaredSpace
-from search_spaces.faults import did_you_mean, show
+from search_spaces.load import named, preset
 
 router = APIRouter(prefix="/v1/spaces", tags=["spaces"], responses={"default": PROBLEM})
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/spaces", tags=["spaces"], responses={"default": P
 @router.get("", response_model=models.SpaceList)
 def list_spaces() -> JSONResponse:
     """The presets."""
-    return JSONResponse({"spaces": [space_summary(_preset(name)) for name in presets()]})
+    return JSONResponse({"spaces": [space_summary(_declared(preset(name))) for name in presets()]})
 
 
 @router.post(
@@ -43,23 +43,18 @@ def validate_space(document: Document) -> JSONResponse:
 
 @router.get("/{name}", response_model=models.Space, responses={404: PROBLEM})
 def get_space(name: str) -> JSONResponse:
-    """A preset."""
-    if name not in presets():
-        names = presets()
-        raise Refused(404, f"{show(name)} is not a preset; allowed: {', '.join(names)}{did_you_mean(name, names)}")
-    return JSONResponse(space_dict(_preset(name)))
+    """A preset or, where no preset is called so, a reference network: a space of one point."""
+    try:
+        document = named(name)
+    except FileNotFoundError as error:
+        raise Refused(404, str(error)) from None
+    return JSONResponse(space_dict(_declared(document)))
 
 
 def _declared(document: Mapping[str, Any]) -> DeclaredSpace:
-    """The space of a client's document, which may name no code."""
+    """The space of a document, which may name no code."""
     if document.get("family") == "python":
         raise SpecError.at("family", "'python' is not allowed over HTTP; allowed: staged, cell, transformer, mlp")
     space = load_space(document)
-    assert isinstance(space, DeclaredSpace)
-    return space
-
-
-def _preset(name: str) -> DeclaredSpace:
-    space = load_space(name)
     assert isinstance(space, DeclaredSpace)
     return space

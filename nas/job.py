@@ -15,9 +15,9 @@ from nas.objectives import Constraint, Objective, Problem
 from nas.searchers import SearcherConfig
 from nas.searchers.predictor_guided import PredictorGuidedConfig
 from nas.trial import TrialState
-from search_spaces import SpecError, presets
-from search_spaces.faults import did_you_mean, show, spec_error
-from search_spaces.load import SpaceDocument, preset
+from search_spaces import SpecError
+from search_spaces.faults import spec_error
+from search_spaces.load import SpaceDocument, named
 
 
 class JobState(StrEnum):
@@ -139,13 +139,11 @@ class JobSpec(BaseModel):
 
     @field_validator("space", mode="before")
     @classmethod
-    def _preset(cls, raw: Any) -> Any:
-        if not isinstance(raw, str):
-            return raw
-        names = presets()
-        if raw not in names:
-            raise ValueError(f"{show(raw)} is not a preset; allowed: {', '.join(names)}{did_you_mean(raw, names)}")
-        return preset(raw)
+    def _named(cls, raw: Any) -> Any:
+        try:
+            return named(raw) if isinstance(raw, str) else raw
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("searcher", "evaluator", mode="before")
     @classmethod

@@ -51,7 +51,7 @@ def search(
 
     Args:
         document: a YAML or JSON file, or a mapping: the whole document. Everything else overrides its keys.
-        space: a preset's name, a file, a document, or a `Space`.
+        space: the name of a preset or a reference network, a file, a document, or a `Space`.
         evaluator: ``f(architecture) -> {metric: value}``, an `Evaluator`, or its settings.
         searcher: a kind, settings, or a fresh `Searcher`.
         executor: "ray", or "inline" for this very process.

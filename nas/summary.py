@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Highlight:
 
 
 def highlights(trials: Sequence[Trial], space: Space) -> list[Highlight]:
-    """The most accurate network, and what quantization bought.
+    """The most accurate network (of equally accurate ones the smallest), and what quantization bought.
 
     For spaces with a quantization policy also the most accurate network in floating point, and the smallest
     quantized one within one point of the best accuracy.
@@ -32,7 +33,7 @@ def highlights(trials: Sequence[Trial], space: Space) -> list[Highlight]:
     measured = [t for t in trials if t.feasible and "accuracy" in t.metrics]
     if not measured:
         return []
-    best = max(measured, key=lambda t: (t.metrics["accuracy"], -t.number))
+    best = max(measured, key=_rank)
     found = [Highlight("most accurate", best)]
     if not isinstance(space, DeclaredSpace) or "model_size_bytes" not in best.metrics:
         return found
@@ -43,7 +44,7 @@ def highlights(trials: Sequence[Trial], space: Space) -> list[Highlight]:
         if not _is_float(space, t) and t.metrics["accuracy"] >= best.metrics["accuracy"] - POINT
     ]
     if plain:
-        reference = max(plain, key=lambda t: (t.metrics["accuracy"], -t.metrics["model_size_bytes"]))
+        reference = max(plain, key=_rank)
         found.append(Highlight("most accurate at 32 bits", reference))
         if near:
             small = min(near, key=lambda t: t.metrics["model_size_bytes"])
@@ -51,6 +52,11 @@ def highlights(trials: Sequence[Trial], space: Space) -> list[Highlight]:
             note = f"{share:.1%} of the bytes of trial {reference.number}"
             found.append(Highlight("smallest quantized within 1 point of the best", small, note))
     return found
+
+
+def _rank(trial: Trial) -> tuple[float, float, int]:
+    """Greater for what is better: accurate, then small, then early."""
+    return trial.metrics["accuracy"], -trial.metrics.get("model_size_bytes", math.inf), -trial.number
 
 
 def _is_float(space: DeclaredSpace, trial: Trial) -> bool:

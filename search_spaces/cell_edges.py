@@ -8,7 +8,7 @@ average pooling and a linear classifier.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from typing_extensions import override
@@ -21,7 +21,7 @@ from search_spaces.cell_graphs import edge_cell
 from search_spaces.domains import Value
 from search_spaces.feature import Feature, Ints, Mask, both, negated, where
 from search_spaces.graph import Graph
-from search_spaces.network import Network, conv_norm, one_of, optional
+from search_spaces.network import Network, conv_norm, one_of, optional, runs
 from search_spaces.operations import (
     Activation,
     Add,
@@ -93,14 +93,10 @@ class EdgeCellSpace(CellSpace):
         for stage in range(self._section.stages):
             if stage:
                 x = _reduction(net, f"stages.{stage}.reduction.", x)
-            for cell in range(max(int(n) for n in self._cells.values)):
-                path = f"stages.{stage}.{cell}."
-                x = optional(
-                    net,
-                    of[self._cells] > cell,
-                    x,
-                    lambda f, path=path: self._write_cell(net, of, path, live, f),  # type: ignore[misc]
-                )
+            for cell, times in runs(net, max(int(n) for n in self._cells.values), of[self._cells], alike=0):
+                write = partial(self._write_cell, net, of, f"stages.{stage}.{cell}.", live)
+                with net.times(times):
+                    x = optional(net, of[self._cells] > cell, x, write)
         x = net.apply(Activation("relu"), net.layer("norm", BatchNorm(), x))
         x = net.apply(GlobalPool(), x)
         if net.training.dropout:

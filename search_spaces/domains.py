@@ -61,7 +61,7 @@ def integer(low: int, high: int | None = None, *, odd: bool = False) -> Check:
     def check(value: Value) -> Value:
         whole = _is_number(value) and float(value) == int(value) if _is_finite(value) else False
         if not whole or int(value) < low or (high is not None and int(value) > high):
-            raise NotAllowed([value], allowed)
+            raise NotAllowed([value], allowed, _as_number(value))
         if odd and int(value) % 2 == 0:
             raise NotAllowed([value], allowed)
         return int(value)
@@ -79,7 +79,7 @@ def real(low: float, high: float | None = None, *, above: bool = False, below: b
         inside = inside and (float(value) > low if above else float(value) >= low)
         inside = inside and (high is None or (float(value) < high if below else float(value) <= high))
         if not inside:
-            raise NotAllowed([value], allowed)
+            raise NotAllowed([value], allowed, _as_number(value))
         return float(value)
 
     return check
@@ -180,7 +180,7 @@ def _range(raw: Mapping[Any, Any]) -> list[Value]:
             raise ValueError(f"is a range without {key}")
     for key in ("min", "max", "step", "levels"):
         if key in raw and not (_is_number(raw[key]) and _is_finite(raw[key])):
-            raise ValueError(f"has {key} {show(raw[key])}, which is not a number")
+            raise ValueError(f"has {key} {show(raw[key])}, which is not a number{_as_number(raw[key])}")
     low, high = raw["min"], raw["max"]
     if low > high:
         raise ValueError(f"is a range upside down: min {low} is greater than max {high}")
@@ -226,6 +226,18 @@ def _scalar(raw: object) -> Value:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_number(value: object) -> str:
+    """A hint where a number stands as text: YAML readers differ in what they take ``1e-3`` for."""
+    try:
+        return (
+            " (this is text; write it as a number)"
+            if isinstance(value, str) and math.isfinite(float(value))
+            else ""
+        )
+    except ValueError:
+        return ""
 
 
 def _is_finite(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""From a preset's name, a file or a mapping to a space."""
+"""From a name, a file or a mapping to a space."""
 
 from __future__ import annotations
 
@@ -51,18 +51,29 @@ def load_space(source: str | Path | Mapping[str, Any]) -> Space:
     """
     if isinstance(source, Mapping):
         return _make(source, "space")
-    if str(source) in presets():
-        return _make(preset(str(source)), str(source))
-    if str(source) in references():
-        return load_reference(str(source))
-    path = Path(source)
-    if not path.is_file():
-        names = list(presets())
-        raise FileNotFoundError(
-            f"{show(str(source))} is neither a file nor a preset; presets: {', '.join(names)}"
-            f"{did_you_mean(source, [*names, *references()])}"
-        )
-    return _make(read_document(path), path.stem)
+    name, path = str(source), Path(source)
+    if name not in names() and path.is_file():
+        return _make(read_document(path), path.stem)
+    try:
+        return _make(named(name), name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no such file, and {error}") from None
+
+
+def named(name: str) -> dict[str, Any]:
+    """The document of a preset or, where no preset is called so, of a reference network.
+
+    Raises:
+        FileNotFoundError: for a name that is neither's; the message tells the names that there are.
+    """
+    if name in presets():
+        return preset(name)
+    if name in references():
+        return reference(name)
+    raise FileNotFoundError(
+        f"{show(name)} is not the name of a space; allowed: {', '.join(presets())}, and the names of "
+        f"{len(references())} reference networks{did_you_mean(name, names())}"
+    )
 
 
 def space_of(document: SpaceDocument, name: str = "space") -> Space:
@@ -109,6 +120,11 @@ def presets() -> tuple[str, ...]:
 def references() -> tuple[str, ...]:
     """Names of the published networks that come with the package."""
     return _names("references")
+
+
+def names() -> tuple[str, ...]:
+    """Names of all that comes with the package; a preset and a reference network may share one."""
+    return tuple(dict.fromkeys([*presets(), *references()]))
 
 
 def preset(name: str) -> dict[str, Any]:

@@ -108,9 +108,9 @@ class Memory(Network):
         return self._write(y)
 
     def _write(self, y: Feature) -> Feature:
-        entries = np.broadcast_to(y.numel * self.there, (self._n,)).astype(np.int64)
-        last = np.full(self._n, self._time, dtype=np.int64)
-        self._buffers.append(Buffer(self._time, entries, last, np.zeros(self._n, dtype=np.int64)))
+        entries, last, bits = np.empty((3, self._n), dtype=np.int64)
+        entries[:], last[:], bits[:] = y.numel * self.there, self._time, 0
+        self._buffers.append(Buffer(self._time, entries, last, bits))
         return renamed(y, ((len(self._buffers) - 1, True),))
 
     def _read(self, x: Feature, bits: Count) -> None:
@@ -119,8 +119,8 @@ class Memory(Network):
             held = simplified(both(mask, self.there))
             if held is not False:
                 buffer = self._buffers[number]
-                buffer.last[...] = np.where(held, self._time, buffer.last)
-                buffer.bits[...] = np.where(held, np.maximum(buffer.bits, bits), buffer.bits)
+                np.copyto(buffer.last, self._time, where=held)
+                np.maximum(buffer.bits, bits, out=buffer.bits, where=held)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,18 @@ class Network:
             self.count = before
 
 
+def runs(net: Network, most: int, count: Count, alike: int) -> Iterator[tuple[int, Count]]:
+    """The positions of a row of `count` parts (`most` at the most) to walk through, and how many each stands for.
+
+    From position `alike` on all parts are equal; a listener that folds hears of them once.
+    """
+    for position in range(most):
+        if net.folds and position == alike:
+            yield position, count - position
+            return
+        yield position, 1
+
+
 def optional(net: Network, mask: Mask, x: Feature, walk: Callable[[Feature], Feature]) -> Feature:
     """``walk(x)`` in the networks where the mask holds, `x` itself in the others."""
     with net.only(mask) as there:

@@ -11,7 +11,7 @@ first-order form of a residual network); in a ``serial`` one each reads the one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from search_spaces.architecture import Genes
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
 from search_spaces.feature import Count, Feature, at_least, both, divisible, negated, where
-from search_spaces.network import Network, conv_norm, one_of, optional, residual
+from search_spaces.network import Network, conv_norm, one_of, optional, residual, runs
 from search_spaces.operations import Activation, Conv, Dropout, GlobalPool, Linear, Pool, Resize, Shrink, same_size
 from search_spaces.quantization import add_policy
 from search_spaces.recipe import add_recipe
@@ -123,7 +123,9 @@ class StagedSpace(DeclaredSpace):
     ) -> Feature:
         """The blocks of one stage; `shares` say how far down the network, 0 to 1, each of them stands."""
         depth, first = of[stage.depth], x
-        for position, times in _runs(net, stage, depth):
+        alike = 2 if "parallel" in stage.topology.values else 1
+        alike = alike if stage.section.per == "stage" else stage.max_depth
+        for position, times in runs(net, stage.max_depth, depth, alike):
             write = partial(self._write_block, net, of, stage, position, shares[position], first)
             with net.times(times):
                 x = optional(net, depth > position, x, write)
@@ -236,16 +238,3 @@ class StagedSpace(DeclaredSpace):
         multiplier = at_least(multiplier, floor)
         scaled = divisible(width * multiplier, self.document.architecture.round_to)
         return where(multiplier == 1, width, scaled)
-
-
-def _runs(net: Network, stage: StageGenes, depth: Count) -> Iterator[tuple[int, Count]]:
-    """The block positions to walk through, and how many blocks each stands for.
-
-    Blocks that share their genes are alike from the second on, in a parallel stage from the third.
-    """
-    alike = 2 if "parallel" in stage.topology.values else 1
-    for position in range(stage.max_depth):
-        if net.folds and stage.section.per == "stage" and position == alike:
-            yield position, depth - position
-            return
-        yield position, 1

@@ -110,9 +110,7 @@ class StageSection(BlockSection):
         if any(b.mlp is None and b.mlp_ratio is None for b in sections):
             yield Fault("mlp", "is required, or mlp_ratio instead")
         if self.removable and not self.depths.fixed:
-            yield Fault(
-                "removable", "stands beside a choice of depth; give one of them"
-            )
+            yield Fault("removable", "stands beside a choice of depth; give one of them")
         for i, position in enumerate(self.removable):
             if position >= self.max_depth:
                 at_most = f"; allowed: integers from 1 to {self.max_depth - 1}" if self.max_depth > 1 else ""

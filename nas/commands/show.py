@@ -33,8 +33,8 @@ def print_json(value: object) -> None:
 
 
 @contextmanager
-def faults_told() -> Iterator[None]:
-    """Turn what a user can get wrong into one clear message and an exit code."""
+def faults_told(json: bool = False) -> Iterator[None]:
+    """Turn what a user can get wrong into one clear message and an exit code; faults to JSON where that is asked."""
     from nas.job import WrongState
     from nas.storage import DatabaseError
     from search_spaces import SpecError
@@ -42,6 +42,9 @@ def faults_told() -> Iterator[None]:
     try:
         yield
     except SpecError as error:
+        if json:
+            print_json({"faults": faults_list(error.faults)})
+            raise typer.Exit(BAD_INPUT) from None
         fail(str(error), BAD_INPUT)
     except WrongState as error:
         fail(str(error), WRONG_STATE)
