@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 import typer
@@ -34,7 +35,7 @@ def print_json(value: object) -> None:
 
 @contextmanager
 def faults_told(json: bool = False) -> Iterator[None]:
-    """Turn what a user can get wrong into one clear message and an exit code; faults to JSON where that is asked."""
+    """Turn what a user can get wrong into one clear message (with `json`: faults as JSON) and an exit code."""
     from nas.job import WrongState
     from nas.storage import DatabaseError
     from search_spaces import SpecError
@@ -43,7 +44,7 @@ def faults_told(json: bool = False) -> Iterator[None]:
         yield
     except SpecError as error:
         if json:
-            print_json({"faults": faults_list(error.faults)})
+            print_json({"faults": [asdict(f) for f in error.faults]})
             raise typer.Exit(BAD_INPUT) from None
         fail(str(error), BAD_INPUT)
     except WrongState as error:

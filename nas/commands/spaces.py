@@ -39,7 +39,7 @@ def list_(json: Json = False) -> None:
 @app.command()
 def describe(space: Source, json: Json = False) -> None:
     """Size, choices with their conditions, and the ranges of costs over 1,000 samples."""
-    with faults_told():
+    with faults_told(json):
         found = load(space)
     ranges = _ranges(found)
     if json:
@@ -57,7 +57,7 @@ def describe(space: Source, json: Json = False) -> None:
 @app.command()
 def validate(space: Source, json: Json = False) -> None:
     """Check a document; every fault with its path, and exit code 2."""
-    with faults_told():
+    with faults_told(json):
         found = load(space)
     if json:
         print_json({"name": found.name, "size": str(found.size), "choices": len(found.choices)})
@@ -73,7 +73,7 @@ def sample(
     json: Json = False,
 ) -> None:
     """Draw architectures uniformly over genes, with their costs."""
-    with faults_told():
+    with faults_told(json):
         found = load(space)
     drawn = found.sample(n, seed)
     columns = {name: values.tolist() for name, values in found.costs(found.genes(drawn)).items()}
@@ -99,15 +99,17 @@ def load(source: str) -> Space:
     """A preset, a reference network, a file that holds a space, or the space of a whole document.
 
     Raises:
-        SpecError: with everything that is wrong with the space.
-        FileNotFoundError: for a name that is none of these.
+        SpecError: with everything that is wrong with the space, or for a name that is none of these.
     """
     from search_spaces import SpecError
     from search_spaces.faults import show
     from search_spaces.load import load_space, read_document
 
     if not Path(source).is_file():
-        return load_space(source)
+        try:
+            return load_space(source)
+        except FileNotFoundError as error:
+            raise SpecError.at("", str(error)) from None
     document = read_document(Path(source))
     if "space" not in document:
         return load_space({"name": Path(source).stem, **document})

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from nas.evaluators.infeasible import Infeasible
 from search_spaces.modules.build import set_progress
-from search_spaces.modules.realise import Auxiliary
+from search_spaces.modules.layers import Auxiliary
 from search_spaces.recipe import Recipe
 
 if TYPE_CHECKING:

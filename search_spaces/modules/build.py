@@ -12,7 +12,8 @@ from torch import fx, nn
 from typing_extensions import override
 
 from search_spaces.feature import Feature, Mask
-from search_spaces.modules.realise import DropPath, call, module
+from search_spaces.modules.functions import call
+from search_spaces.modules.layers import DropPath, module
 from search_spaces.network import Network, Training, renamed
 from search_spaces.operations import Operation
 

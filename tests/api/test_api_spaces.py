@@ -35,7 +35,23 @@ def test_a_preset_is_shown_with_its_choices(client, name):
     assert again.json() == shown
 
 
+def test_a_reference_network_is_shown_as_a_space_of_one_point(client):
+    shown = client.get("/v1/spaces/resnet-50").json()
+    assert (shown["name"], shown["size"], shown["choices"]) == ("resnet-50", 1, [])
+    assert client.post("/v1/spaces:validate", json=shown["document"]).json() == shown
+    assert client.get("/v1/spaces/mobilenetv2").json()["size"] > 1  # where both are called so, the preset
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "mobilenetv3-small"])
+def test_a_reference_network_is_the_space_of_a_job(client, document, name):
+    answer = client.post("/v1/jobs?validate_only=true", json={**document, "space": name, "constraints": []})
+    assert answer.status_code == 200, answer.text
+
+
 def test_a_space_that_does_not_exist(client):
+    answer = client.get("/v1/spaces/resnet-05")
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+    assert 'did you mean "resnet-50"?' in answer.json()["detail"]
     answer = client.get("/v1/spaces/nas-bench-210")
     assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
     assert 'did you mean "nas-bench-201"?' in answer.json()["detail"]

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import Architecture, load_space
 from search_spaces.declared import DeclaredSpace, ImageSection
-from search_spaces.modules import realise
+from search_spaces.modules import functions, layers
 from search_spaces.modules.build import build
 from search_spaces.operators import neighbours
 from search_spaces.quantization import Bits
@@ -171,10 +171,10 @@ class FamilyContract:
         )
 
 
-IN_PLACE_MODULES = (nn.BatchNorm2d, nn.Dropout, realise.DropPath, realise.Positions)
+IN_PLACE_MODULES = (nn.BatchNorm2d, nn.Dropout, layers.DropPath, layers.Positions)
 PASSES = (
-    *(function for function, _ in realise.ACTIVATIONS.values()),
-    *(realise.to_map, realise.to_tokens, realise.tokens, "flatten"),
+    *(function for function, _ in functions.ACTIVATIONS.values()),
+    *(functions.to_map, functions.to_tokens, functions.tokens, "flatten"),
 )
 SUMS = (torch.add, torch.mul)
 
@@ -193,7 +193,7 @@ def peak_bytes(model: fx.GraphModule, x: Tensor, policy: Mapping[str, Bits]) -> 
             if n.op == "output":
                 return result
             module = model.get_submodule(str(n.target)) if n.op == "call_module" else None
-            if isinstance(module, realise.Auxiliary):
+            if isinstance(module, layers.Auxiliary):
                 held[n] = held[n.all_input_nodes[-1]]
                 return result
             time = len(held)

@@ -74,6 +74,27 @@ def test_every_fault_of_a_document_is_told(run: Run) -> None:
         assert "Traceback" not in refused.output
 
 
+@pytest.mark.parametrize("command", ["validate", "describe", "sample"])
+def test_faults_are_json_where_json_is_asked_for(run: Run, command: str) -> None:
+    Path("wrong.yaml").write_text("family: staged\ninput: [1, 8, 8]\nclasses: 1\n")
+    refused = run(command, "wrong.yaml", "--json")
+    assert (refused.exit_code, refused.stderr) == (2, "")
+    faults = json.loads(refused.stdout)["faults"]
+    assert [f["path"] for f in faults] == ["classes", "architecture"]
+    assert faults[1]["message"] == "is required"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("resnet-81", "resnet-18"), ("fashion-sell", "fashion-cell")])
+def test_a_name_that_is_not_known_gets_the_nearest(run: Run, name: str, meant: str) -> None:
+    for command in ("validate", "describe", "sample", "draw"):
+        refused = run(command, name)
+        assert refused.exit_code == 2
+        assert refused.stderr.count("error:") == 1
+        assert f'did you mean "{meant}"?' in refused.stderr
+    (fault,) = json.loads(run("validate", name, "--json").stdout)["faults"]
+    assert meant in fault["message"]
+
+
 @pytest.mark.parametrize("space", ["[1, 2]", "3", "true", "null"])
 def test_a_space_that_is_neither_a_name_nor_a_document_is_refused(run: Run, space: str) -> None:
     Path("odd.yaml").write_text(f"space: {space}\n")

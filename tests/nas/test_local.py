@@ -59,6 +59,21 @@ def test_a_search_with_a_callable_on_nas_bench_201() -> None:
         result.pick("max accuracy", "latency_ms <= 0.1")
 
 
+def test_a_reference_network_is_measured_once() -> None:
+    result = nas.search(
+        space="mobilenetv2", objectives=["min params"], evaluator="cost", executor="inline", max_trial_count=2
+    )
+    assert len(result.all_trials) == 2  # the preset: there is something to choose
+    result = nas.search(
+        space="mobilenetv3-small",
+        objectives=["min params"],
+        evaluator="cost",
+        executor="inline",
+        max_trial_count=5,
+    )
+    assert (len(result.all_trials), result.best("params")["params"]) == (1, 2_542_856)
+
+
 def test_same_seed_same_trials_and_another_seed_others() -> None:
     def trials(seed: int) -> list[Any]:
         result = nas.search(DIGITS, max_trial_count=4, seed=seed, executor="inline")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nas.check import check
 from nas.job import JobSpec
-from search_spaces import SpecError
+from search_spaces import SpecError, presets, references
 from search_spaces.load import parse_text
 
 GOOD: dict[str, Any] = {
@@ -53,6 +53,7 @@ def test_a_good_document_reads_back_what_it_writes() -> None:
         ({"constraints": ["accuracy >= 1.5"]}, "constraints.0", "it lies in [0, 1]"),
         ({"constraints": ["params <= 20e3", "params >= 30e3"]}, "constraints", "at once"),
         ({"space": "digits"}, "space", 'did you mean "digits-tiny"?'),
+        ({"space": "resnet-81"}, "space", 'did you mean "resnet-18"?'),
         ({"space": staged(width=[])}, "space.architecture.stages.0.width", "is an empty list"),
         (
             {"space": staged(depth={"min": 3, "max": 1})},
@@ -75,6 +76,17 @@ def test_every_fault_names_its_path_and_what_is_allowed(changes: dict[str, Any],
     assert path in found
     assert message in found[path]
     assert "\n" not in found[path]
+
+
+def test_a_reference_network_is_a_space_and_presets_come_first() -> None:
+    spec = JobSpec.parse({"space": "resnet-18", "objectives": ["min params"], "evaluator": "cost"})
+    space = check(spec)
+    assert (space.name, space.size) == ("resnet-18", 1)
+    assert space.cost(space.architecture({}))["params"] == 11_689_512
+    shared = set(presets()) & set(references())
+    assert "mobilenetv2" in shared
+    for name in shared:
+        assert check(JobSpec.parse({"space": name, "objectives": ["min params"], "evaluator": "cost"})).size > 1
 
 
 def test_all_faults_at_once() -> None:

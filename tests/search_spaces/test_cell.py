@@ -29,7 +29,7 @@ from search_spaces.costs import Counting
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
 from search_spaces.load import load_reference
-from search_spaces.modules.realise import Auxiliary, DropPath
+from search_spaces.modules.layers import Auxiliary, DropPath
 from search_spaces.operations import Pool
 from search_spaces.operators import mutate, sample
 from search_spaces.outline import Outline

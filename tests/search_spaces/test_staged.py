@@ -11,7 +11,7 @@ from space_documents import DOCUMENTS
 from torch import nn
 
 from search_spaces import Architecture, SpecError, load_space
-from search_spaces.modules.realise import ACTIVATIONS
+from search_spaces.modules.functions import ACTIVATIONS
 from search_spaces.staged_document import ACTIVATIONS as DECLARED_ACTIVATIONS
 
 

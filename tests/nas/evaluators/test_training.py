@@ -25,7 +25,7 @@ from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.training import TrainingConfig, TrainingEvaluator
 from nas.trial import Proposal
 from search_spaces import Architecture, Recipe, Space, SpecError, load_space
-from search_spaces.modules.realise import Auxiliary, DropPath
+from search_spaces.modules.layers import Auxiliary, DropPath
 from search_spaces.staged import StagedSpace
 
 
