@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
+import all_documents
 import pytest
-import space_documents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +58,7 @@ def test_every_reference_network_draws_all_its_blocks(name: str) -> None:
     assert_complete(space, space.sample(1, 0)[0])
 
 
-@given(document=space_documents.ANY, seed=st.integers(0, 2**32))
+@given(document=all_documents.ANY, seed=st.integers(0, 2**32))
 def test_every_document_draws_all_its_blocks(document: dict[str, Any], seed: int) -> None:
     space = declared(document)
     assert_complete(space, space.sample(1, seed)[0])

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import all_documents
 import pytest
-import space_documents
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
@@ -35,7 +35,7 @@ def test_presets_are_valid_by_it(name: str) -> None:
     VALIDATOR.validate(preset(name))
 
 
-@given(document=space_documents.ANY)
+@given(document=all_documents.ANY)
 def test_what_the_parser_reads_is_valid_by_it(document: dict[str, Any]) -> None:
     VALIDATOR.validate(document)
 
