@@ -35,18 +35,13 @@ WeightBytes: TypeAlias = Callable[[str, Count, Count], Count]
 """Bytes of a packed weight: name of the layer, entries, output channels."""
 
 
-def float_bytes(name: str, entries: Count, outputs: Count) -> Count:
-    """The bytes of a weight in 32-bit floating point."""
-    return FLOAT_BYTES * entries
-
-
 class Tally(Network):
     """Adds up params, MACs and bytes of every network of a population."""
 
     def __init__(
         self,
         counting: Counting | None = None,
-        weight_bytes: WeightBytes | None = float_bytes,
+        weight_bytes: WeightBytes | None = None,
         folds: bool = True,
     ) -> None:
         """`weight_bytes` None: sizes are not wanted; `folds`: it is the same for equal parts in a row."""

@@ -11,11 +11,20 @@ from search_spaces.feature import Count, Feature
 from search_spaces.operations.base import Operation, pair, slid
 
 
-@dataclass(frozen=True, eq=False)
-class Conv(Operation):
-    """A dense 2-D convolution. `padding` None keeps the size at stride 1."""
+class Weighted(Operation):
+    """A layer whose whole weight is used once for every position of its output."""
 
     quantized: ClassVar[bool] = True
+
+    @override
+    def macs(self, y: Feature, *x: Feature) -> Count:
+        return self.weights(*x) * y.positions
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Weighted):
+    """A dense 2-D convolution. `padding` None keeps the size at stride 1."""
+
     out: Count
     kernel: Any = 1
     """Height and width, or one count for both."""
@@ -38,16 +47,11 @@ class Conv(Operation):
     def vectors(self, *x: Feature) -> Count:
         return self.out if self.bias else 0
 
-    @override
-    def macs(self, y: Feature, *x: Feature) -> Count:
-        return self.weights(*x) * y.positions
-
 
 @dataclass(frozen=True, eq=False)
-class Depthwise(Operation):
+class Depthwise(Weighted):
     """A convolution of every channel by itself, or of groups of `group_width` channels each by itself."""
 
-    quantized: ClassVar[bool] = True
     kernel: Any = 3
     stride: Any = 1
     padding: Any = None
@@ -70,16 +74,11 @@ class Depthwise(Operation):
     def vectors(self, *x: Feature) -> Count:
         return x[0].channels if self.bias else 0
 
-    @override
-    def macs(self, y: Feature, *x: Feature) -> Count:
-        return self.weights(*x) * y.positions
-
 
 @dataclass(frozen=True, eq=False)
-class Linear(Operation):
+class Linear(Weighted):
     """A linear layer over the channels of a vector, or of every token."""
 
-    quantized: ClassVar[bool] = True
     out: Count
     bias: bool = True
     learned: bool = True
@@ -96,10 +95,6 @@ class Linear(Operation):
     @override
     def vectors(self, *x: Feature) -> Count:
         return self.out if self.bias else 0
-
-    @override
-    def macs(self, y: Feature, *x: Feature) -> Count:
-        return self.weights(*x) * y.positions
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,11 @@ from xml.etree import ElementTree
 
 import all_documents
 import pytest
+from family_contract import declared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import Architecture, load_space, presets
+from search_spaces import Architecture, presets
 from search_spaces.declared import DeclaredSpace
 from search_spaces.drawing import svg
 from search_spaces.drawing.canvas import Canvas
@@ -35,12 +36,6 @@ def assert_complete(space: DeclaredSpace, arch: Architecture) -> None:
     assert named <= set(told)
     assert f"{space.cost(arch)['params']:,.0f}" in told
     assert f"{space.cost(arch)['macs']:,.0f}" in told
-
-
-def declared(source: Any) -> DeclaredSpace:
-    space = load_space(source)
-    assert isinstance(space, DeclaredSpace)
-    return space
 
 
 @pytest.mark.parametrize("name", presets())

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from family_contract import declared
 
 from benchmarks import counting
 from benchmarks.references import agree
-from search_spaces import load_space, presets
-from search_spaces.declared import METRICS, DeclaredSpace
+from search_spaces import presets
+from search_spaces.declared import METRICS
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@cache
-def loaded(name: str) -> DeclaredSpace:
-    space = load_space(name)
-    assert isinstance(space, DeclaredSpace)
-    return space
+loaded = cache(declared)
 
 
 @pytest.mark.parametrize("name", presets())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from benchmarks.references import NETWORKS, Published, listed, published, rebuild
 from search_spaces import SpecError, load_reference, load_space, references
@@ -16,15 +14,6 @@ from search_spaces.costs import Counting
 from search_spaces.declared import DeclaredSpace
 
 LIST = published()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Nothing is calculated, so threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("one", LIST, ids=[f"{one.network} at {one.at}" for one in LIST])
