@@ -11,7 +11,7 @@ first-order form of a residual network); in a ``serial`` one each reads the one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -22,7 +22,7 @@ from search_spaces.alike import Alike, alike
 from search_spaces.architecture import Genes
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
-from search_spaces.feature import Count, Feature, at_least, both, divisible, negated, where
+from search_spaces.feature import Count, Feature, Mask, at_least, both, divisible, negated, where
 from search_spaces.network import Network, conv_norm, one_of, optional, residual, runs
 from search_spaces.operations import Activation, Conv, Dropout, GlobalPool, Linear, Pool, Resize, Shrink, same_size
 from search_spaces.quantization import add_policy
@@ -71,9 +71,36 @@ class StagedSpace(DeclaredSpace):
     def canonical_genes(self, genes: Genes) -> Genes:
         """Genes without effect at 0, and of widths that round to the same the first."""
         canonical = super().canonical_genes(genes)
-        for equal in self._alike:
-            equal.reset(canonical)
+        for _ in range(len(self._multiplier.values)):  # every round but the last lowers a multiplier
+            for equal in self._alike:
+                equal.reset(canonical)
+            if self._multiplier.column is None or not self._lower_multiplier(canonical):
+                break
         return canonical
+
+    def _lower_multiplier(self, genes: Genes) -> bool:
+        """Put the first multiplier that comes to the same widths into the genes; tells whether any changed."""
+        column, of, n = self._multiplier.column, Values(genes), len(genes)
+        same = np.ones((len(self._multiplier.values), n), dtype=bool)
+        for table, width, there in self._scaled_widths(of):
+            gene = np.zeros(n, dtype=np.int64) if width.column is None else genes[:, width.column]
+            same &= (table[:, gene] == table[genes[:, column], gene]) | np.logical_not(there)
+        first = same.argmax(axis=0)
+        changed = bool((first != genes[:, column]).any())
+        genes[:, column] = first
+        return changed
+
+    def _scaled_widths(self, of: Values) -> Iterator[tuple[NDArray[np.int64], Variable, Mask]]:
+        """For every width: what it comes to (by multiplier, by value), the width, and where it is there."""
+        by = self.document.architecture.round_to
+        found: list[tuple[Variable, float, Mask]] = [(self._head["width"], 1.0, True)]
+        found += [(v, 0.0, True) for v in (self._stem["width"], self._inner) if v is not None]
+        found += [(stage.width, 0.0, of[stage.depth] > 0) for stage in self._stages]
+        for width, floor, there in found:
+            ms = [max(float(m), floor) for m in self._multiplier.values]
+            ws = [int(w) for w in width.values]
+            sizes = [[divisible(w * m, by) if w and m != 1 else w for w in ws] for m in ms]
+            yield np.array(sizes, dtype=np.int64), width, there
 
     @override
     def write(self, net: Network, of: Values) -> Feature:
