@@ -1,7 +1,7 @@
-"""A Gaussian process over genes and free costs.
+"""A Gaussian process over genes, how they are wired, and free costs.
 
 Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006: algorithm 2.1 for the posterior,
-section 5.4 for the gradient of the likelihood. One length scale a choice; a prior on it (as Hvarfner,
+section 5.4 for the gradient of the likelihood. One length scale a choice or block; a prior on it (as Hvarfner,
 Hellsten, Nardi, "Vanilla Bayesian optimization performs great in high dimensions", ICML 2024) keeps the
 scales alike until data tells them apart, so the process can be fitted to a handful of trials and to spaces
 of many choices.
@@ -10,21 +10,20 @@ of many choices.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictors.contract import Prediction
 from predictors.features import column_choices, cost_features, gene_features, targets_2d
+from predictors.threads import single_thread
 from search_spaces import Architecture
 from search_spaces.architecture import Genes
+from search_spaces.encodings import counts
 from search_spaces.space import Space
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
 
 Floats = NDArray[np.float64]
 
@@ -50,6 +49,24 @@ class _Posterior:
     weights: Floats
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """Columns centred, and scaled as one: those that vary most where it was learnt keep the most weight."""
+
+    centre: Floats
+    factor: float
+
+    @classmethod
+    def of(cls, columns: Floats) -> Self:
+        """From columns (n, k); their distances from the centre have the mean square 1/2."""
+        spread = float(np.sqrt(2 * columns.var(axis=0).sum()))
+        return cls(columns.mean(axis=0), 1 / spread if spread > 0 else 0.0)
+
+    def __call__(self, columns: Floats) -> Floats:
+        """Columns (n, k), scaled."""
+        return (columns - self.centre) * self.factor
+
+
 class GaussianProcess:
     """Matern-5/2 with one length scale a choice, plus a linear part, plus noise; each target on its own.
 
@@ -58,9 +75,11 @@ class GaussianProcess:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        groups = column_choices(space)
-        costs = cost_features(space, np.zeros((1, len(space.choices)), dtype=np.int64)).shape[1]
-        self._groups = np.concatenate([groups, np.full(costs, len(space.choices))]).astype(np.int64)
+        groups, first = column_choices(space), np.zeros((1, len(space.choices)), dtype=np.int64)
+        widths = [block.shape[1] for block in self._blocks(first)]
+        numbers = len(space.choices) + np.arange(sum(w > 0 for w in widths))
+        self._groups = np.concatenate([groups, np.repeat(numbers, [w for w in widths if w])]).astype(np.int64)
+        self._scales: list[_Scale] = []
         self._posteriors: list[_Posterior] = []
 
     def fit(self, archs: Sequence[Architecture], targets: Floats) -> Self:
@@ -84,19 +103,22 @@ class GaussianProcess:
         y = targets_2d(targets, len(genes))
         self._centre, self._spread = y.mean(axis=0), y.std(axis=0)
         scaled = (y - self._centre) / np.where(self._spread > 0, self._spread, 1.0)
-        if like is None:
-            costs = cost_features(self._space, genes)
-            self._cost_centre, self._cost_spread = costs.mean(axis=0), costs.std(axis=0)
-        else:
-            self._cost_centre, self._cost_spread = like._cost_centre, like._cost_spread
+        self._scales = like._scales if like else [_Scale.of(b) for b in self._blocks(genes)]
         self._x = self._features(genes)
-        with _single_thread():
+        with single_thread():
             thetas = [p.theta for p in like._posteriors] if like else _learn(self._x, self._groups, scaled)
             self._posteriors = [
                 _condition(theta, self._x, self._groups, column)
                 for theta, column in zip(thetas, scaled.T, strict=True)
             ]
         return self
+
+    def noisier(self, factor: float) -> GaussianProcess:
+        """The same, fitted to the same architectures, with `factor` times the variance of the noise."""
+        other = copy(self)
+        with single_thread():
+            other._posteriors = [_with_noise(p, factor, self._x, self._groups) for p in self._posteriors]
+        return other
 
     def predict_genes(self, genes: Genes) -> Prediction:
         """As `predict`, from canonical genes of shape (n, d)."""
@@ -105,32 +127,23 @@ class GaussianProcess:
         if not len(genes):
             return Prediction(*np.zeros((2, 0, len(self._posteriors))))
         x = self._features(genes)
-        with _single_thread():
+        with single_thread():
             found = [_predict(p, self._x, x, self._groups) for p in self._posteriors]
         mean = np.stack([m for m, _ in found], axis=1)
         std = np.stack([s for _, s in found], axis=1)
         return Prediction(mean * self._spread + self._centre, std * self._spread)
 
     def _features(self, genes: Genes) -> Floats:
-        """Genes and standardised costs, scaled so that distances do not grow with the number of choices."""
-        costs = cost_features(self._space, genes) - self._cost_centre
-        costs /= np.where(self._cost_spread > 0, self._cost_spread, 1.0) * np.sqrt(2 * max(1, costs.shape[1]))
+        """Genes and blocks, scaled so that distances do not grow with the number of choices or columns."""
         choices = max(1, len(self._space.choices))
-        return np.concatenate([gene_features(self._space, genes) / np.sqrt(choices / 2), costs], axis=1)
+        blocks = [scale(b) for scale, b in zip(self._scales, self._blocks(genes), strict=True)]
+        return np.concatenate([gene_features(self._space, genes) / np.sqrt(choices / 2), *blocks], axis=1)
 
-
-@cache
-def _blas() -> ThreadpoolController:
-    import scipy.linalg
-    from threadpoolctl import ThreadpoolController
-
-    assert scipy.linalg is not None  # its BLAS must be loaded before it can be controlled
-    return ThreadpoolController()
-
-
-def _single_thread() -> Any:
-    """The matrices are small: threads would only fight workers for cores, and change the last digits."""
-    return _blas().limit(limits=1, user_api="blas")
+    def _blocks(self, genes: Genes) -> list[Floats]:
+        """What genes say only together: how they are wired, how often each value is taken, what it costs."""
+        space = self._space
+        costs = cost_features(space, genes)
+        return [space.structure(genes), counts(space, genes), costs]
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
@@ -210,6 +223,13 @@ def _condition(theta: Floats, x: Floats, groups: NDArray[np.int64], y: Floats) -
     noise = np.exp(theta[2])
     factor = cholesky(_kernel(theta, groups, x, x) + (noise + JITTER) * np.eye(len(x)), lower=True)
     return _Posterior(theta, factor, cho_solve((factor, True), y))
+
+
+def _with_noise(posterior: _Posterior, factor: float, x: Floats, groups: NDArray[np.int64]) -> _Posterior:
+    known = posterior.factor @ (posterior.factor.T @ posterior.weights)  # the targets
+    theta = posterior.theta.copy()
+    theta[2] += np.log(factor)
+    return _condition(theta, x, groups, known)
 
 
 def _predict(posterior: _Posterior, known: Floats, x: Floats, groups: NDArray[np.int64]) -> tuple[Floats, Floats]:

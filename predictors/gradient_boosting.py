@@ -1,35 +1,34 @@
 """Gradient-boosted trees (LightGBM; Ke et al., NeurIPS 2017), bagged: their spread says how sure they are.
 
-Breiman, "Bagging predictors", 1996. The architectures that a member did not see tell how far such guesses
-are off, and set the scale of the spread.
+Friedman, "Stochastic gradient boosting", 2002; Breiman, "Bagging predictors", 1996. The architectures that a
+member did not see tell how far such guesses are off, and set the scale of the spread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.contract import Prediction
-from predictors.features import cost_features, gene_features, targets_2d
-from search_spaces import Architecture
-from search_spaces.architecture import Genes
+from predictors.base import FeaturePredictor, Floats
+from predictors.features import Scores
 from search_spaces.space import Space
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-Floats = NDArray[np.float64]
-
-ROUNDS = 200
+ROUNDS = 150
 PARAMETERS = {
     "objective": "regression",
-    "learning_rate": 0.1,
-    "num_leaves": 4,
+    "learning_rate": 0.08,
+    "num_leaves": 6,
     "min_data_in_bin": 1,
-    "feature_fraction": 0.7,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
     "num_threads": 1,
     "deterministic": True,
     "force_row_wise": True,
@@ -38,60 +37,41 @@ PARAMETERS = {
 }
 
 
-class GradientBoosting:
+@dataclass(frozen=True)
+class Boosted:
+    """An ensemble of boosted trees for one target."""
+
+    members: Sequence[Booster]
+    scale: float
+
+    def guess(self, x: Floats) -> tuple[Floats, Floats]:
+        """See `Column`."""
+        guesses = _guesses(self.members, x)
+        return guesses.mean(axis=0), guesses.std(axis=0) * self.scale
+
+
+class GradientBoosting(FeaturePredictor[Boosted]):
     """An ensemble of boosted trees for each target.
 
     `std` is the spread of the members, scaled to fit their errors on architectures that they did not see.
     """
 
-    def __init__(self, space: Space, members: int = 10) -> None:
+    def __init__(self, space: Space, scores: Scores | None = None, members: int = 10) -> None:
+        super().__init__(space, scores)
         if members < 2:
             raise ValueError(f"members is {members}; allowed: integers >= 2")
-        self._space, self._size = space, members
-        self._ensembles: list[list[Booster]] = []
+        self.members = members
 
-    def fit(self, archs: Sequence[Architecture], targets: Floats) -> Self:
-        """Learn from n architectures and targets of shape (n, t) or (n,).
+    def learn(self, x: Floats, groups: NDArray[np.int64], y: Floats) -> Boosted:
+        """See `FeaturePredictor`."""
+        bags = np.random.default_rng(0).integers(0, len(x), size=(self.members, len(x)))
+        ensemble = [_boost(x[bag], y[bag]) for bag in bags]
+        return Boosted(ensemble, _scale(ensemble, bags, x, y))
 
-        Raises:
-            ValueError: for targets that are not finite or of another shape.
-        """
-        return self.fit_genes(self._space.canonical_genes(self._space.genes(archs)), targets)
 
-    def predict(self, archs: Sequence[Architecture]) -> Prediction:
-        """Mean and standard deviation, each of shape (n, t).
-
-        Raises:
-            RuntimeError: before `fit`.
-        """
-        return self.predict_genes(self._space.canonical_genes(self._space.genes(archs)))
-
-    def fit_genes(self, genes: Genes, targets: Floats) -> Self:
-        """As `fit`, from canonical genes of shape (n, d)."""
-        y = targets_2d(targets, len(genes))
-        self._centre, self._spread = y.mean(axis=0), y.std(axis=0)
-        scaled = (y - self._centre) / np.where(self._spread > 0, self._spread, 1.0)
-        x = self._features(genes)
-        bags = np.random.default_rng(0).integers(0, len(x), size=(self._size, len(x)))
-        self._ensembles = [[_boost(x[bag], column[bag]) for bag in bags] for column in scaled.T]
-        self._scales = np.array(
-            [_scale(e, bags, x, column) for e, column in zip(self._ensembles, scaled.T, strict=True)]
-        )
-        return self
-
-    def predict_genes(self, genes: Genes) -> Prediction:
-        """As `predict`, from canonical genes of shape (n, d)."""
-        if not self._ensembles:
-            raise RuntimeError("gradient boosting was not fitted; call fit first")
-        if not len(genes):
-            return Prediction(*np.zeros((2, 0, len(self._ensembles))))
-        x = self._features(genes)
-        guesses = np.stack([_guesses(e, x) for e in self._ensembles], axis=2)
-        mean = guesses.mean(axis=0) * self._spread + self._centre
-        return Prediction(mean, guesses.std(axis=0) * self._scales * self._spread)
-
-    def _features(self, genes: Genes) -> Floats:
-        return np.concatenate([gene_features(self._space, genes), cost_features(self._space, genes)], axis=1)
+def fit_trees(x: Floats, groups: NDArray[np.int64], y: Floats) -> Boosted:
+    """One row of trees without a spread, for ensembles of other kinds."""
+    return Boosted([_boost(x, y)], 0.0)
 
 
 def _boost(x: Floats, y: Floats) -> Booster:

@@ -7,10 +7,12 @@ average pooling and a linear classifier.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from search_spaces.architecture import Architecture, Genes
@@ -18,6 +20,7 @@ from search_spaces.cell import CellSpace
 from search_spaces.cell_classes import MAX_CELLS, representatives
 from search_spaces.cell_document import CellDocument, EdgeCellsSection
 from search_spaces.cell_graphs import edge_cell
+from search_spaces.cell_paths import path_features
 from search_spaces.domains import Value
 from search_spaces.feature import Feature, Ints, Mask, both, negated, where
 from search_spaces.graph import Graph
@@ -79,6 +82,17 @@ class EdgeCellSpace(CellSpace):
                 live = np.stack([np.broadcast_to(m, len(genes)) for m in self._live(Values(genes))], axis=1)
                 genes[:, self._columns] = np.where(live, genes[:, self._columns], none)
         return super().canonical_genes(genes)
+
+    @override
+    def structure(self, genes: Genes) -> NDArray[np.float64]:
+        """Paths of the cell, see `cell_paths`."""
+        if not self._columns:
+            return np.zeros((len(genes), 0))
+        cells = genes[:, self._columns]
+        if math.prod(self._shape) > MAX_CELLS:
+            return self._paths(cells)
+        number = np.ravel_multi_index(tuple(cells.T), self._shape)
+        return np.asarray(self._path_table[number])
 
     @override
     def graphs(self, arch: Architecture) -> tuple[Graph, ...]:
@@ -146,6 +160,14 @@ class EdgeCellSpace(CellSpace):
     @cached_property
     def _representatives(self) -> Ints:
         return representatives(self._section.nodes, [str(o) for o in self._section.operations.values])
+
+    @cached_property
+    def _path_table(self) -> NDArray[np.float64]:
+        """Of every cell, in the order of its number."""
+        return self._paths(np.stack(np.unravel_index(np.arange(math.prod(self._shape)), self._shape), axis=1))
+
+    def _paths(self, cells: Genes) -> NDArray[np.float64]:
+        return path_features(self._section.nodes, [str(o) for o in self._section.operations.values], cells)
 
     def _parts(self, per: str) -> list[Part]:
         """The parts that have a policy of their own: stem, stages, cells or their convolutions, head."""

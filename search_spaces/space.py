@@ -48,6 +48,13 @@ class Space(ABC):
         """The population with every gene without effect reset to 0; idempotent."""
         return np.where(self.active(genes), genes, 0)
 
+    def structure(self, genes: Genes) -> NDArray[np.float64]:
+        """What genes alone do not show of how networks are wired, as columns for predictors. Shape (n, columns).
+
+        No columns, unless a space knows some. Equal networks have equal rows.
+        """
+        return np.zeros((len(genes), 0))
+
     @cached_property
     def identity(self) -> str:
         """Text that is equal exactly when two spaces mean the same networks by the same genes."""

@@ -1,0 +1,43 @@
+"""How many threads calculate: one for matrices that are small, two for populations that are large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from predictors.contract import Prediction
+from search_spaces.architecture import Genes
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+LARGE = 20_000
+"""From so many architectures on it pays to share them between two threads."""
+
+
+def single_thread() -> Any:
+    """The matrices are small: threads would only fight workers for cores, and change the last digits."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+def in_halves(predict: Callable[[Genes], Prediction], genes: Genes) -> Prediction:
+    """Predict a large population in two threads, each with its own half; it must be safe to do so."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    if len(genes) < LARGE:
+        return predict(genes)
+    with single_thread(), ThreadPoolExecutor(2) as pool:  # limited out here, so that neither half lifts the limit
+        halves = list(pool.map(predict, np.array_split(genes, 2)))
+    return Prediction(np.concatenate([h.mean for h in halves]), np.concatenate([h.std for h in halves]))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    import scipy.linalg
+    from threadpoolctl import ThreadpoolController
+
+    assert scipy.linalg is not None  # its BLAS must be loaded before it can be controlled
+    return ThreadpoolController()
