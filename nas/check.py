@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas import initial
+from nas.evaluators.repeats import deviation
 from nas.job import JobSpec
 from nas.objectives import RANGES, Constraint
 from search_spaces import Fault, Space, SpecError
@@ -49,9 +50,10 @@ def check(
     faults = []
     if not evaluator_given:
         faults += [Fault(f"evaluator.{f.path}", f.message) for f in spec.evaluator.faults(space)]
+    faults += [Fault(f"searcher.{f.path}", f.message) for f in spec.searcher.faults(space, spec.problem)]
     for i, fixed in enumerate(spec.initial):
         faults += [Fault(f"initial.{i}.{f.path}", f.message) for f in initial.faults(space, fixed)]
-    faults += _unknown_metrics(spec, space)
+    faults += _too_many_repeats(spec) + _unknown_metrics(spec, space)
     faults += _out_of_range(spec.constraints)
     if not faults:
         faults += _out_of_reach(spec.constraints, space)
@@ -65,11 +67,20 @@ def formula_metrics(space: Space) -> tuple[str, ...]:
     return tuple(space.costs(np.zeros((1, len(space.choices)), dtype=np.int64)))
 
 
+def _too_many_repeats(spec: JobSpec) -> list[Fault]:
+    repeats, most = spec.budget.repeats, spec.evaluator.measurements()
+    if most is None or repeats <= most:
+        return []
+    message = f"{repeats} is more than the {spec.evaluator.kind} evaluator can tell apart; allowed: 1 to {most}"
+    return [Fault("budget.repeats", message)]
+
+
 def _unknown_metrics(spec: JobSpec, space: Space) -> list[Fault]:
     measured = spec.evaluator.metrics()
     if measured is None:  # only running a function tells what it gives
         return []
-    known = sorted({*measured, *formula_metrics(space)})
+    spread = map(deviation, measured) if spec.budget.repeats > 1 else ()
+    known = sorted({*measured, *spread, *formula_metrics(space)})
     used = [(f"objectives.{i}.metric", o.metric) for i, o in enumerate(spec.objectives)]
     used += [(f"constraints.{i}", c.metric) for i, c in enumerate(spec.constraints)]
     return [

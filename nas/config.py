@@ -11,7 +11,11 @@ from nas.objectives import Problem
 from search_spaces import Fault, Space
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nas.contracts import Evaluator, Searcher
+    from predictors.features import Scores
+    from predictors.zero_cost import Proxy
 
 
 class Config(BaseModel):
@@ -27,6 +31,10 @@ class SearcherSettings(Config, ABC):
     def build(self, space: Space, problem: Problem, seed: int) -> Searcher:
         """A fresh searcher that has been told nothing."""
 
+    def faults(self, space: Space, problem: Problem) -> list[Fault]:
+        """What is wrong with these settings for this space and problem, with paths from the settings' own keys."""
+        return []
+
 
 class EvaluatorSettings(Config, ABC):
     """Settings of one kind of evaluator."""
@@ -38,6 +46,17 @@ class EvaluatorSettings(Config, ABC):
     @abstractmethod
     def metrics(self) -> frozenset[str] | None:
         """The metrics it gives, or None where only running it can tell."""
+
+    def measurements(self) -> int | None:
+        """How many measurements of one network can differ by noise; None: as many as one likes."""
+        return None
+
+    def scores(self, space: Space, names: Sequence[Proxy], seed: int) -> Scores | None:
+        """Zero-cost scores by the data that networks are measured with; None where there are no data.
+
+        Called for settings without faults; reading data and building networks is left to the first use.
+        """
+        return None
 
     def faults(self, space: Space) -> list[Fault]:
         """What is wrong with these settings for this space, with paths from the settings' own keys."""

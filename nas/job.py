@@ -94,7 +94,16 @@ class Budget(BaseModel):
     max_duration: float | None = Field(
         default=None, gt=0, description="seconds from the first start, pauses included"
     )
-    max_trial_duration: float | None = Field(default=None, gt=0, description="seconds an evaluation may take")
+    max_trial_duration: float | None = Field(
+        default=None, gt=0, description="seconds a trial may take, its repeats included"
+    )
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="measurements of each network, for noisy evaluators: a trial's metrics are their mean, "
+        "and <metric>_std their standard deviation",
+    )
 
 
 class JobSpec(BaseModel):

@@ -32,6 +32,7 @@ _BUDGET = (
     "max_failed_trial_count",
     "max_duration",
     "max_trial_duration",
+    "repeats",
 )
 
 
@@ -54,7 +55,8 @@ def search(
         space: the name of a preset or a reference network, a file, a document, or a `Space`.
         evaluator: ``f(architecture) -> {metric: value}``, an `Evaluator`, or its settings.
         searcher: a kind, settings, or a fresh `Searcher`.
-        executor: "ray", or "inline" for this very process.
+        executor: "ray", "inline" for this very process, or "simulated": the same, but outcomes come as from
+            `parallel_trial_count` workers on a simulated clock, each after its metric `train_seconds`.
         store: a database URL keeps the job; None: it lives as long as the result.
         resume: id of a job in `store` to go on with, instead of a new one.
         progress: show a bar, or be called with trials as they open and close.

@@ -88,8 +88,8 @@ class _Run:
         self._pending: dict[int, Trial] = {}
         self._count = 0
         self._keys: set[str] = set()
-        self._failed = self._measured = 0
-        self._last_failure = ""
+        self._failed = self._measured = self._feasible = 0
+        self._last_failure = self._last_reason = ""
 
     def told(self, trials: Sequence[Trial]) -> None:
         """Take in trials that were read, opened or closed, and tell the searcher."""
@@ -97,13 +97,16 @@ class _Run:
         for trial in trials:
             self._count = max(self._count, trial.number + 1)
             self._measured += trial.measured
+            self._feasible += trial.feasible is True
             self._keys.add(trial.architecture.key)
             self._pending.pop(trial.number, None)
             if trial.state is TrialState.PENDING:
                 self._pending[trial.number] = trial
-            elif trial.state is TrialState.FAILED:
-                self._failed += 1
-                self._last_failure = f"trial {trial.number}: {trial.reason}"
+            elif trial.reason is not None:
+                self._last_reason = f"trial {trial.number}: {trial.reason}"
+                if trial.state is TrialState.FAILED:
+                    self._failed += 1
+                    self._last_failure = self._last_reason
 
     def room(self, in_flight: int) -> int:
         """How many trials may be started now."""
@@ -134,9 +137,15 @@ class _Run:
         """How it ends when nothing runs and nothing can be started."""
         if self._failed and not self._measured:
             return Ending(JobState.FAILED, f"no trial was measured; the last failure, {self._last_failure}")
+        told = []
         if self._count < self._spec.budget.max_trial_count:
-            return Ending(JobState.SUCCEEDED, f"nothing new is left to propose after {self._count} trials")
-        return Ending(JobState.SUCCEEDED)
+            told.append(f"nothing new is left to propose after {self._count} trials")
+        if not self._measured and self._count:
+            told.append(f"none of {self._count} trials could be measured; the last, {self._last_reason}")
+        elif not self._feasible and self._count:
+            together = " and ".join(map(str, self._spec.constraints))
+            told.append(f"none of {self._measured} networks measured meets {together}")
+        return Ending(JobState.SUCCEEDED, "; ".join(told) or None)
 
 
 def _as_requested(job: Job) -> Ending:

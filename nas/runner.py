@@ -15,6 +15,7 @@ from nas.check import check
 from nas.contracts import Evaluator, Lease, LeaseLost, Queue, Searcher
 from nas.executors import ExecutorKind, opened
 from nas.executors.attempt import Task
+from nas.executors.simulated import clock
 from nas.job import Job, JobSpec, JobState
 from nas.loop import Ending, Observe, search
 from nas.storage.errors import DatabaseError
@@ -174,6 +175,8 @@ def _drive(
             raise _Stopped
         return heart.current()
 
-    task = Task(study.evaluator, study.space, spec.budget.max_trial_duration)
-    with opened(executor, task, spec.budget.parallel_trial_count) as workers:
+    budget = spec.budget
+    task = Task(study.evaluator, study.space, budget.max_trial_duration, budget.repeats)
+    now = clock(lease.trials()) if executor == "simulated" else 0.0
+    with opened(executor, task, budget.parallel_trial_count, now) as workers:
         return search(lease, current, study.space, study.searcher, workers, observe)

@@ -138,12 +138,18 @@ class Trial:
         self._must_be(TrialState.RUNNING)
         return replace(self, state=TrialState.PENDING, attempt=self.attempt + 1)
 
-    def close(self, outcome: Outcome, problem: Problem, order: int, at: float) -> Trial:
-        """The trial with its outcome: finished, or PENDING again where a worker was lost."""
+    def close(
+        self, outcome: Outcome, problem: Problem, order: int, at: float, *, others_measured: bool = False
+    ) -> Trial:
+        """The trial with its outcome: finished, or PENDING again where a worker was lost.
+
+        A metric that is missing makes it FAILED, for that is the evaluator's fault; once other trials were
+        measured it is the candidate's, and makes it INFEASIBLE.
+        """
         if not self.state.open:
             raise ValueError(f"trial {self.number} is already {self.state}")
         if isinstance(outcome, Measured):
-            return self._measured(outcome, problem, order, at)
+            return self._measured(outcome, problem, order, at, others_measured)
         if outcome.kind is BrokenKind.LOST:
             if self.attempt < MAX_ATTEMPTS:
                 return replace(self, state=TrialState.PENDING, attempt=self.attempt + 1)
@@ -151,12 +157,15 @@ class Trial:
             return self._broken(TrialState.FAILED, reason, order, at)
         return self._broken(TrialState(outcome.kind.value), outcome.reason, order, at)
 
-    def _measured(self, outcome: Measured, problem: Problem, order: int, at: float) -> Trial:
+    def _measured(
+        self, outcome: Measured, problem: Problem, order: int, at: float, others_measured: bool
+    ) -> Trial:
         missing = [name for name in problem.metrics if name not in outcome.metrics]
         if missing:
             got = ", ".join(outcome.metrics) or "none"
             reason = f"the evaluator gave no {' and no '.join(missing)}; it gave {got}"
-            return self._broken(TrialState.FAILED, reason, order, at)
+            state = TrialState.INFEASIBLE if others_measured else TrialState.FAILED
+            return self._broken(state, reason, order, at)
         return replace(
             self,
             state=TrialState.SUCCEEDED,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.config import EvaluatorSettings
+from nas.evaluators.repeats import numbers
 from nas.trial import Proposal
 from search_spaces import Architecture, Fault
 from search_spaces.space import Space
@@ -57,10 +58,8 @@ class CallableEvaluator:
     def evaluate(self, proposal: Proposal, report: Report) -> Mapping[str, float]:
         """What the function gives, as floats."""
         architecture: Architecture = proposal.architecture
-        found: Any = self._function(architecture, report) if self._takes_report else self._function(architecture)
-        if not isinstance(found, Mapping):
-            raise TypeError(f"the evaluator returned {type(found).__name__}; a dict of metrics is needed")
-        return {str(name): float(value) for name, value in found.items()}
+        found = self._function(architecture, report) if self._takes_report else self._function(architecture)
+        return numbers(found)
 
 
 def reference(function: Function) -> str:

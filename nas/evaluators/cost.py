@@ -26,6 +26,10 @@ class CostConfig(EvaluatorSettings):
         """Nothing beyond the formulas."""
         return frozenset()
 
+    def measurements(self) -> int:
+        """Formulas have no noise."""
+        return 1
+
 
 class CostEvaluator:
     """Adds nothing to what the formulas give."""

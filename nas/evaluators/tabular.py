@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Hashable, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from nas.config import Config, EvaluatorSettings
+from nas.evaluators import tables
 from nas.evaluators.infeasible import Infeasible
+from nas.evaluators.table_files import locate, read, registered, unreadable
 from nas.objectives import NAME
 from nas.trial import Proposal
 from search_spaces import Choice, Fault, SpecError
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
 
     from nas.contracts import Report
 
-SUFFIXES = (".parquet", ".csv")
-
 
 class MetricColumn(Config):
     """Where a metric stands in the table; may be written as the column's name alone."""
 
-    column: str
+    column: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="or several, one a measurement: a job of seed s reads the one at s, s + 1, ... for its repeats"
+    )
     scale: float = Field(
         default=1.0, allow_inf_nan=False, description="what the column's numbers are multiplied by"
     )
@@ -40,12 +42,22 @@ class MetricColumn(Config):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, raw: Any) -> Any:
-        return {"column": raw} if isinstance(raw, str) else raw
+        return {"column": raw} if isinstance(raw, str | list | tuple) else raw
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return (self.column,) if isinstance(self.column, str) else self.column
+
+
+Columns: TypeAlias = Mapping[Annotated[str, StringConstraints(pattern=f"^{NAME}$")], MetricColumn]
+TestColumns: TypeAlias = Mapping[Annotated[str, StringConstraints(pattern=f"^test_{NAME}$")], MetricColumn]
 
 
 class TabularConfig(EvaluatorSettings):
-    """Look metrics up in a table (Parquet, or CSV with a header).
+    """Look metrics up in a table: one of the package, or a file (Parquet, or CSV with a header).
 
+    A table of the package knows its columns; what is given beside its name goes before what it knows.
     Rows with a value that the space does not have are left out. Of several rows that mean the same network
     the one whose genes are canonical counts, else the first. An architecture without a row is INFEASIBLE.
     """
@@ -53,16 +65,33 @@ class TabularConfig(EvaluatorSettings):
     model_config = ConfigDict(serialize_by_alias=True)
 
     kind: Literal["tabular"] = "tabular"
-    table: str = Field(description="path of the file; over HTTP the name of a file in the data registry")
+    table: str = Field(
+        description="nas-bench-201, or the path of a file; over HTTP the name of a file in the data registry"
+    )
     genes: Mapping[str, str] = Field(default={}, description="columns by choice; else a choice's own name")
-    columns: Mapping[Annotated[str, StringConstraints(pattern=f"^{NAME}$")], MetricColumn] = Field(
-        alias="metrics", min_length=1, description="columns by metric, or {column, scale}"
+    columns: Columns = Field(
+        default={},
+        alias="metrics",
+        validate_default=True,
+        description="columns by metric, or {column, scale}; for a table of the package also its metrics' names",
+    )
+    tests: TestColumns = Field(
+        default={},
+        alias="test",
+        description="metrics of the test split, likewise; given when a search is over, and never to a search",
     )
     representative: str | None = Field(
         default=None,
         description="column with the number, from 0, of the row whose metrics count for this one too; "
         "for tables that measured equal networks apart",
     )
+
+    @field_validator("columns")
+    @classmethod
+    def _some(cls, columns: Columns, info: ValidationInfo) -> Columns:
+        if not columns and info.data.get("table") not in tables.names():
+            raise ValueError("is empty; at least 1 must be given")
+        return columns
 
     def bind(self, space: Space, seed: int) -> TabularEvaluator:
         """The evaluator, with the table in memory.
@@ -73,56 +102,91 @@ class TabularConfig(EvaluatorSettings):
         faults = self.faults(space)
         if faults:
             raise SpecError(faults)
-        frame = _read(_locate(self.table), self._names(space))
-        genes, known = _genes(space, frame, self._gene_columns(space))
-        values = np.column_stack(
-            [frame[m.column].to_numpy(dtype=np.float64) * m.scale for m in self.columns.values()]
-        )
-        if self.representative is not None:
-            values = values[frame[self.representative].to_numpy()]
-        return TabularEvaluator(_rows(space, genes), tuple(self.columns), values[known])
+        whole = self._whole()
+        frame = read(locate(self.table), whole._names(space))
+        genes, known = _genes(space, frame, whole._gene_columns(space))
+        metrics = {**whole.columns, **whole.tests}
+        columns = [frame[c].to_numpy(np.float64) * m.scale for m in metrics.values() for c in m.names]
+        values = np.column_stack(columns)
+        if whole.representative is not None:
+            values = values[frame[whole.representative].to_numpy()]
+        places = _places(metrics)
+        measured = {name: places[name] for name in whole.columns}
+        found = TabularEvaluator(_rows(space, genes), measured, values[known], seed)
+        return _Tested(**vars(found), tests={name: places[name] for name in whole.tests}) if whole.tests else found
 
     def metrics(self) -> frozenset[str]:
         """The metrics that columns are given for."""
-        return frozenset(self.columns)
+        return frozenset(self._whole().columns)
+
+    def measurements(self) -> int:
+        """The fewest columns of a metric that has several; 1 where none has."""
+        return min((len(m.names) for m in self._whole().columns.values() if len(m.names) > 1), default=1)
 
     def faults(self, space: Space) -> list[Fault]:
         """A file or column that is not there, and columns that do not hold what they should."""
+        whole, path = self._whole(), locate(self.table)
         names = {c.name for c in space.choices}
         faults = [
             Fault(f"genes.{name}", f"is not a choice of {space.name}{did_you_mean(name, sorted(names))}")
             for name in self.genes
             if name not in names
         ]
-        path = _locate(self.table)
-        if path.suffix not in SUFFIXES or not path.is_file():
-            return [*faults, Fault("table", _unreadable(self.table, path))]
+        reason = unreadable(self.table, path)
+        if reason is not None:
+            return [*faults, Fault("table", reason)]
+        if self.table in tables.names() and names != {*whole.genes} and not faults:
+            message = f"{show(self.table)} is of the choices {', '.join(whole.genes)}; {space.name} has others"
+            return [*faults, Fault("table", message)]
         try:
-            frame = _read(path)
+            frame = read(path)
         except (ValueError, OSError) as error:
-            return [
-                *faults,
-                Fault("table", f"{show(self.table)} cannot be read: {' '.join(str(error).split())}"),
-            ]
+            text = f"{show(self.table)} cannot be read: {' '.join(str(error).split())}"
+            return [*faults, Fault("table", text)]
         if frame.empty:
             return [*faults, Fault("table", f"{show(self.table)} has no rows")]
-        return faults or [*self._gene_faults(space, frame), *self._metric_faults(frame), *self._row_faults(frame)]
+        return faults or [
+            *whole._gene_faults(space, frame),
+            *whole._metric_faults(frame),
+            *whole._row_faults(frame),
+        ]
 
     def remote_faults(self) -> list[Fault]:
-        """Only files in the registry, by name."""
-        names = _registered()
-        if self.table in names:
+        """Only tables of the package and files in the registry, by name."""
+        names = registered()
+        if self.table in (*names, *tables.names()):
             return []
-        allowed = (
-            f"a file in the data registry: {', '.join(names)}" if names else "nothing, the data registry is empty"
+        files = (
+            f"a file in the data registry: {', '.join(names)}" if names else "no file, the data registry is empty"
         )
-        return [Fault("table", f"{show(self.table)} is not allowed over HTTP; allowed: {allowed}")]
+        allowed = f"allowed: {', '.join(tables.names())}, or {files}"
+        return [Fault("table", f"{show(self.table)} is not allowed over HTTP; {allowed}")]
+
+    def _whole(self) -> TabularConfig:
+        """These settings, laid over those that a table of the package has."""
+        if self.table not in tables.names():
+            return self
+        own = _packaged(self.table)
+        return self.model_copy(
+            update={
+                "genes": {**own.genes, **self.genes},
+                "columns": {**own.columns, **{name: own._column(m) for name, m in self.columns.items()}},
+                "tests": {**own.tests, **self.tests},
+                "representative": self.representative or own.representative,
+            }
+        )
+
+    def _column(self, metric: MetricColumn) -> MetricColumn:
+        """The column meant, where a metric of this table is named in its place."""
+        meant = self.columns.get(metric.names[0]) if len(metric.names) == 1 else None
+        return metric if meant is None else MetricColumn(column=meant.column, scale=meant.scale * metric.scale)
 
     def _gene_columns(self, space: Space) -> dict[str, str]:
         return {c.name: self.genes.get(c.name, c.name) for c in space.choices}
 
     def _names(self, space: Space) -> list[str]:
-        columns = [*self._gene_columns(space).values(), *(m.column for m in self.columns.values())]
+        metrics = [*self.columns.values(), *self.tests.values()]
+        columns = [*self._gene_columns(space).values(), *(name for m in metrics for name in m.names)]
         return list(dict.fromkeys(columns if self.representative is None else [*columns, self.representative]))
 
     def _gene_faults(self, space: Space, frame: pd.DataFrame) -> list[Fault]:
@@ -140,18 +204,16 @@ class TabularConfig(EvaluatorSettings):
         return faults
 
     def _metric_faults(self, frame: pd.DataFrame) -> list[Fault]:
+        given = {f"metrics.{name}": m for name, m in self.columns.items()}
+        given |= {f"test.{name}": m for name, m in self.tests.items()}
+        own = list(_packaged(self.table).columns) if self.table in tables.names() else []
         faults: list[Fault] = []
-        for name, metric in self.columns.items():
-            if metric.column not in frame:
-                faults.append(Fault(f"metrics.{name}", _no_column(metric.column, frame)))
-            elif frame[metric.column].dtype.kind not in "iufb":
-                first = show(frame[metric.column].iloc[0])
-                faults.append(
-                    Fault(
-                        f"metrics.{name}",
-                        f"column {metric.column} holds {first}; allowed: a column of numbers",
-                    )
-                )
+        for path, column in ((path, name) for path, m in given.items() for name in m.names):
+            if column not in frame:
+                faults.append(Fault(path, _no_column(column, frame, own)))
+            elif frame[column].dtype.kind not in "iufb":
+                first = show(frame[column].iloc[0])
+                faults.append(Fault(path, f"column {column} holds {first}; allowed: a column of numbers"))
         return faults
 
     def _row_faults(self, frame: pd.DataFrame) -> list[Fault]:
@@ -166,11 +228,16 @@ class TabularConfig(EvaluatorSettings):
         return []
 
 
+@dataclass(frozen=True, eq=False)
 class TabularEvaluator:
     """Looks architectures up by their keys."""
 
-    def __init__(self, rows: Mapping[str, int], names: tuple[str, ...], values: NDArray[np.float64]) -> None:
-        self._rows, self._names, self._values = rows, names, values
+    rows: Mapping[str, int]
+    places: Mapping[str, range]
+    """The columns of `values` that hold each metric, one a measurement."""
+    values: NDArray[np.float64]
+    run: int
+    """Which of the measurements counts, modulo their number."""
 
     def evaluate(self, proposal: Proposal, report: Report) -> Mapping[str, float]:
         """The row's metrics.
@@ -178,57 +245,52 @@ class TabularEvaluator:
         Raises:
             Infeasible: where the table has no row for the architecture, or no number in it.
         """
+        return self._look_up(proposal, self.places)
+
+    def repeat(self, i: int) -> TabularEvaluator:
+        """The same table, the i-th measurement from here."""
+        return replace(self, run=self.run + i)
+
+    def _look_up(self, proposal: Proposal, places: Mapping[str, range]) -> dict[str, float]:
         architecture = proposal.architecture
-        if architecture.key not in self._rows:
+        if architecture.key not in self.rows:
             raise Infeasible(f"not in the table: {dict(architecture)}")
-        found = dict(zip(self._names, self._values[self._rows[architecture.key]].tolist(), strict=True))
+        row = self.values[self.rows[architecture.key]]
+        found = {name: float(row[place[self.run % len(place)]]) for name, place in places.items()}
         for name, value in found.items():
             if not math.isfinite(value):
                 raise Infeasible(f"{name} is {value} in the table")
         return found
 
 
-def _registry() -> Path | None:
-    folder = os.environ.get("NAS_DATA_DIR")
-    return Path(folder) if folder else None
+@dataclass(frozen=True, eq=False)
+class _Tested(TabularEvaluator):
+    """One that has metrics of a test split too."""
+
+    tests: Mapping[str, range]
+
+    def test(self, proposal: Proposal) -> Mapping[str, float]:
+        """The row's test metrics. Raises `Infeasible`, as `evaluate` does."""
+        return self._look_up(proposal, self.tests)
 
 
-def _registered() -> list[str]:
-    """Names of the tables in the data registry."""
-    registry = _registry()
-    if registry is None or not registry.is_dir():
-        return []
-    return sorted(f.name for f in registry.iterdir() if f.suffix in SUFFIXES and f.is_file())
+@cache
+def _packaged(table: str) -> TabularConfig:
+    return TabularConfig.model_validate({**tables.document(table), "table": table})
 
 
-def _locate(table: str) -> Path:
-    """A bare name means the registry's file where there is one; everything else is a path."""
-    registry = _registry()
-    bare = PurePosixPath(table).name == table == PureWindowsPath(table).name
-    return registry / table if registry and bare and (registry / table).is_file() else Path(table)
+def _places(metrics: Mapping[str, MetricColumn]) -> dict[str, range]:
+    """Where each metric's columns stand when those of all metrics stand side by side."""
+    places, end = {}, 0
+    for name, metric in metrics.items():
+        places[name] = range(end, end + len(metric.names))
+        end += len(metric.names)
+    return places
 
 
-def _unreadable(table: str, path: Path) -> str:
-    if path.suffix not in SUFFIXES:
-        return f"{show(table)} is not allowed; allowed: files that end in {' or '.join(SUFFIXES)}"
-    names = _registered()
-    there = f" or a file in the data registry: {', '.join(names)}" if names else ""
-    return f"{show(table)} is not there; allowed: the path of a file{there}"
-
-
-def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    import pandas as pd
-
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path, columns=columns)
-    return pd.read_csv(
-        path, usecols=columns, keep_default_na=False, na_values=["", "nan", "NaN"]
-    )  # None is a word
-
-
-def _no_column(column: str, frame: pd.DataFrame) -> str:
-    names = [str(c) for c in frame.columns]
-    listed = ", ".join(names if len(names) <= 30 else [*names[:30], "..."])
+def _no_column(column: str, frame: pd.DataFrame, also: Sequence[str] = ()) -> str:
+    names = [*also, *map(str, frame.columns)]
+    listed = ", ".join(names if len(names) <= 40 else [*names[:40], "..."])
     return f"the table has no column {column}; allowed: {listed}{did_you_mean(column, names)}"
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from nas.config import EvaluatorSettings
@@ -19,16 +21,20 @@ from nas.evaluators import datasets
 from nas.evaluators.infeasible import Infeasible
 from nas.trial import Proposal
 from search_spaces import Fault, SpecError
+from search_spaces.architecture import Genes
 from search_spaces.declared import DeclaredSpace, ImageSection
 from search_spaces.faults import show
 from search_spaces.space import Space
 
 if TYPE_CHECKING:
     from nas.contracts import Report
+    from predictors.zero_cost import Proxy, ZeroCost
 
 DEFAULT_EPOCHS = 10
 CALIBRATION = 512
 """Training examples that calibrate activations."""
+SCORED = 32
+"""Training examples that zero-cost scores are calculated from."""
 
 
 class TrainingConfig(EvaluatorSettings):
@@ -55,6 +61,10 @@ class TrainingConfig(EvaluatorSettings):
     def metrics(self) -> frozenset[str]:
         """What every evaluation gives."""
         return frozenset({"accuracy", "loss", "train_seconds"})
+
+    def scores(self, space: Space, names: Sequence[Proxy], seed: int) -> DataScores:
+        """Scores by the first examples of the training part."""
+        return DataScores(space, self._source(), tuple(names), seed, min(SCORED, self.train_limit or SCORED))
 
     def faults(self, space: Space) -> list[Fault]:
         """Whether networks of this space can be built and trained on this data set. Loads no torch."""
@@ -105,6 +115,29 @@ def _untrainable(what: str) -> str:
 
 
 @dataclass(frozen=True)
+class DataScores:
+    """Zero-cost scores by training examples, which are read when the first network is scored."""
+
+    space: Space
+    source: str
+    """As `datasets.locate` gives it."""
+    names: tuple[Proxy, ...]
+    seed: int
+    examples: int
+
+    def __call__(self, genes: Genes) -> NDArray[np.float64]:
+        """Scores of canonical genes (n, d), shape (n, names)."""
+        return self._scores(genes)
+
+    @cached_property
+    def _scores(self) -> ZeroCost:
+        from predictors.zero_cost import ZeroCost
+
+        batch = datasets.load(self.source).train[: self.examples]
+        return ZeroCost(self.space, batch.x, batch.y, self.names, self.seed)
+
+
+@dataclass(frozen=True)
 class TrainingEvaluator:
     """Trains from scratch, the same way for the same architecture and seed, whichever trial it is."""
 
@@ -125,6 +158,10 @@ class TrainingEvaluator:
         """
         accuracy, loss, seconds = self._run(proposal, report, "validation")
         return {"accuracy": accuracy, "loss": loss, "train_seconds": seconds}
+
+    def repeat(self, i: int) -> TrainingEvaluator:
+        """The same training from another seed."""
+        return replace(self, seed=int(np.random.SeedSequence([self.seed, i]).generate_state(1, np.uint64)[0]))
 
     def test(self, proposal: Proposal) -> Mapping[str, float]:
         """`test_accuracy` and `test_loss`: the very training of `evaluate`, measured on the test part."""

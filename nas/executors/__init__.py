@@ -9,14 +9,15 @@ from typing import Literal, TypeAlias
 from nas.contracts import Executor
 from nas.executors.attempt import Task
 from nas.executors.inline import InlineExecutor
+from nas.executors.simulated import SimulatedExecutor
 
-ExecutorKind: TypeAlias = Literal["ray", "inline"]
+ExecutorKind: TypeAlias = Literal["ray", "inline", "simulated"]
 
 
 @contextmanager
 def session(kind: ExecutorKind, parallel: int) -> Iterator[None]:
     """What several executors opened in the body share: for Ray, one cluster instead of one each."""
-    if kind == "inline":
+    if kind != "ray":
         yield
         return
     from nas.executors.ray import connected
@@ -26,10 +27,16 @@ def session(kind: ExecutorKind, parallel: int) -> Iterator[None]:
 
 
 @contextmanager
-def opened(kind: ExecutorKind, task: Task, parallel: int) -> Iterator[Executor]:
-    """An executor for the body; whatever is still running at its end is stopped."""
+def opened(kind: ExecutorKind, task: Task, parallel: int, now: float = 0.0) -> Iterator[Executor]:
+    """An executor for the body; whatever is still running at its end is stopped.
+
+    `now`: where a simulated clock stands, in seconds.
+    """
     if kind == "inline":
         yield InlineExecutor(task)
+        return
+    if kind == "simulated":
+        yield SimulatedExecutor(task, parallel, now)
         return
     from nas.executors.ray import RayExecutor, connected
 

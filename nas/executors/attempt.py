@@ -14,6 +14,7 @@ from types import FrameType
 
 from nas.contracts import Evaluator
 from nas.evaluators.infeasible import Infeasible
+from nas.evaluators.repeats import measure
 from nas.trial import Broken, BrokenKind, Measured, Outcome, Proposal
 from search_spaces import BuildError, Space
 
@@ -28,7 +29,9 @@ class Task:
     evaluator: Evaluator
     space: Space
     seconds: float | None = None
-    """Time an evaluation may take."""
+    """Time an evaluation may take, its repeats included."""
+    repeats: int = 1
+    """How often a network is measured."""
 
 
 class TimeUp(BaseException):
@@ -43,9 +46,8 @@ def attempt(task: Task, proposal: Proposal) -> Outcome:
             def report(step: int, metrics: Mapping[str, float]) -> None:
                 check()
 
-            measured = dict(task.evaluator.evaluate(proposal, report))
-        found = {**task.space.cost(proposal.architecture), **measured}
-        metrics = {str(name): float(value) for name, value in found.items()}
+            measured = measure(task.evaluator, task.repeats, proposal, report)
+        metrics = {**task.space.cost(proposal.architecture), **measured}
     except (Infeasible, BuildError) as error:
         return Broken(BrokenKind.INFEASIBLE, _one_line(str(error) or type(error).__name__))
     except TimeUp:

@@ -64,10 +64,12 @@ class Ledger:
         """
         closed: dict[int, Trial] = {}
         result = []
-        order = self._next_order
+        order, measured = self._next_order, self._counts[TrialState.SUCCEEDED] > 0
         for number, outcome in outcomes:
-            trial = self._find(number, closed).close(_storable(outcome), self._problem, order, at)
+            before = self._find(number, closed)
+            trial = before.close(_storable(outcome), self._problem, order, at, others_measured=measured)
             order += not trial.state.open
+            measured |= trial.measured
             closed[number] = trial
             result.append(trial)
         return result

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,16 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+import nas
+from nas.check import check
+from nas.evaluators import tables
 from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.tabular import TabularConfig, TabularEvaluator
+from nas.held_out import can_test
 from nas.job import JobSpec
 from nas.trial import Proposal
 from search_spaces import Architecture, Choice, Condition, SpecError, load_space
+from search_spaces.load import parse_text
 from search_spaces.space import Space
 
 
@@ -167,8 +173,8 @@ def test_the_document_reads_back() -> None:
     }
     spec = JobSpec.parse(document)
     assert JobSpec.parse(spec.dump()) == spec
-    assert set(spec.dump()["evaluator"]) == {"kind", "table", "genes", "metrics"}
-    with pytest.raises(SpecError, match="unknown key; allowed: kind, table, genes, metrics"):
+    assert set(spec.dump()["evaluator"]) == {"kind", "table", "genes", "metrics", "test"}
+    with pytest.raises(SpecError, match="unknown key; allowed: kind, table, genes, metrics, test"):
         JobSpec.parse(document | {"evaluator": {"kind": "tabular", "table": "t", "metrics": METRICS, "tabel": 1}})
 
 
@@ -188,8 +194,116 @@ def test_over_http_only_names_in_the_registry(tmp_path: Path, monkeypatch: pytes
     for path in ("secret.csv", "../secret.csv", str(tmp_path / "secret.csv"), "words.txt", "..", ""):
         (fault,) = config(path).remote_faults()
         assert fault.path == "table"
-        assert fault.message.endswith("allowed: a file in the data registry: shop.csv")
+        assert fault.message.endswith("allowed: nas-bench-201, or a file in the data registry: shop.csv")
+    assert config("nas-bench-201").remote_faults() == []
     assert "a file in the data registry: shop.csv" in faults(config("sop.csv"))["table"]
+
+
+NAS_BENCH = TabularConfig(table="nas-bench-201")
+
+
+def test_a_table_of_the_package_needs_no_further_word() -> None:
+    space = load_space("nas-bench-201")
+    assert NAS_BENCH.faults(space) == []
+    operations = dict.fromkeys((c.name for c in space.choices), "nor_conv_3x3")
+    best = space.architecture(operations | {"edge_0_3": "skip_connect", "edge_2_3": "nor_conv_1x1"})
+    found = NAS_BENCH.bind(space, 0).evaluate(Proposal(best), report)
+    assert set(found) == NAS_BENCH.metrics()
+    assert {"accuracy", "accuracy_seed", "accuracy_12ep", "latency_ms_raspi4", "reported_params"} <= set(found)
+    assert found["accuracy"] == pytest.approx(0.91607, abs=1e-5)  # the best of the benchmark
+    assert found["reported_params"] == space.cost(best)["params"]
+    assert found["reported_macs"] > space.cost(best)["macs"]  # the benchmark counts more than convolutions
+
+
+def test_a_metric_of_the_package_may_have_another_name() -> None:
+    space = load_space("nas-bench-201")
+    metrics = {
+        "latency_ms": "lat_ms_pixel3",  # a column
+        "latency_s": {"column": "latency_ms_pixel3", "scale": 0.001},  # a metric
+        "percent": {"column": "accuracy", "scale": 100},
+    }
+    evaluator = TabularConfig.model_validate({"table": "nas-bench-201", "metrics": metrics}).bind(space, 0)
+    for architecture in space.sample(5, 0):
+        found = evaluator.evaluate(Proposal(architecture), report)
+        assert found["latency_ms"] == found["latency_ms_pixel3"] == pytest.approx(1000 * found["latency_s"])
+        assert found["percent"] == pytest.approx(100 * found["accuracy"])
+
+
+def test_test_metrics_are_kept_from_a_search() -> None:
+    space = load_space("nas-bench-201")
+    evaluator = NAS_BENCH.bind(space, 0)
+    assert can_test(evaluator)
+    proposal = Proposal(space.sample(1, 0)[0])
+    tested = evaluator.test(proposal)  # type: ignore[attr-defined]
+    assert set(tested) == {"test_accuracy", "test_accuracy_12ep"}
+    assert not set(tested) & set(evaluator.evaluate(proposal, report))
+    with pytest.raises(SpecError, match=r"'test_accuracy' is not a metric .* allowed: accuracy, accuracy_12ep"):
+        check(JobSpec.parse({"space": "nas-bench-201", "objectives": ["max test_accuracy"], "evaluator": WHOLE}))
+
+
+WHOLE = {"kind": "tabular", "table": "nas-bench-201"}
+
+
+def test_a_search_over_the_package_needs_no_data_of_ones_own() -> None:
+    result = nas.search(
+        space="nas-bench-201",
+        objectives=["max accuracy", "min latency_ms_raspi4"],
+        evaluator=WHOLE,
+        searcher="random",
+        executor="inline",
+        max_trial_count=6,
+    )
+    assert result.state == "SUCCEEDED"
+    assert set(result.test(executor="inline").pareto_front["test_accuracy"]) != {None}
+
+
+def test_a_table_of_the_package_is_of_its_own_choices_and_metrics() -> None:
+    (fault,) = NAS_BENCH.faults(load_space("mobilenetv3"))
+    assert fault.path == "table"
+    assert fault.message.endswith("edge_2_3; mobilenetv3 has others")
+    wrong = TabularConfig.model_validate({"table": "nas-bench-201", "metrics": {"latency_ms": "latency_ms_raspi"}})
+    (fault,) = wrong.faults(load_space("nas-bench-201"))
+    assert fault.path == "metrics.latency_ms"
+    assert "allowed: accuracy, accuracy_seed" in fault.message
+    assert 'did you mean "latency_ms_raspi4"?' in fault.message
+    assert 'did you mean "nas-bench-201"?' in faults(config("nas-bench-21"))["table"]
+
+
+@pytest.mark.parametrize("registry", [False, True])
+def test_a_file_is_never_taken_for_a_table_of_the_package(
+    registry: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name alone is the package's; a file of that name has a suffix, and is meant with it."""
+    ROWS.to_parquet(tmp_path / "nas-bench-201")
+    ROWS.to_parquet(tmp_path / "nas-bench-201.parquet")
+    monkeypatch.chdir(tmp_path)
+    if registry:
+        monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path))
+    assert "table" in faults(config("nas-bench-201", metrics={}))  # the package's, of another space
+    assert faults(config("nas-bench-201.parquet")) == {}
+    assert faults(config("./nas-bench-201"))["table"].startswith("'./nas-bench-201' is not allowed")
+
+
+def test_several_columns_are_several_measurements(tmp_path: Path) -> None:
+    path = str(tmp_path / "t.csv")
+    ROWS.assign(other=ROWS["acc"] + 1, third=ROWS["acc"] + 2).to_csv(path, index=False)
+    noisy = config(path, metrics={"accuracy": ["acc", "other", "third"], "latency_ms": "ms"})
+    assert (noisy.measurements(), config(path).measurements()) == (3, 1)
+    black = {"colour": "None", "hat": True, "size": 2.5}
+    assert [ask(noisy.bind(SHOP, seed), **black)["accuracy"] for seed in (0, 1, 3)] == [80, 81, 80]
+    again = noisy.bind(SHOP, 1).repeat(1)
+    assert ask(again, **black) == {"accuracy": 82, "latency_ms": 2}
+    assert "no column fourth" in faults(config(path, metrics={"accuracy": ["acc", "fourth"]}))["metrics.accuracy"]
+
+
+def test_a_table_of_ones_own_may_have_test_metrics(table: str) -> None:
+    tested = config(table, metrics={"latency_ms": "ms"}, test={"test_accuracy": "acc"}).bind(SHOP, 0)
+    black = Proposal(SHOP.architecture({"colour": "None", "hat": True, "size": 2.5}))
+    assert tested.test(black) == {"test_accuracy": 80}  # type: ignore[attr-defined]
+    assert not can_test(config(table).bind(SHOP, 0))
+    assert "no column accu" in faults(config(table, test={"test_accuracy": "accu"}))["test.test_accuracy"]
+    with pytest.raises(ValidationError):
+        config(table, test={"accuracy": "acc"})
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +356,24 @@ def test_row_numbers_are_checked(bench: tuple[pd.DataFrame, TabularConfig]) -> N
         (fault,) = bench[1].model_copy(update={"representative": column}).faults(space)
         assert fault.path == "representative"
         assert words in fault.message
+
+
+def test_the_page_about_tables_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text()
+    names: dict[str, object] = {}
+    for text in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(compile(text, "docs/tables.md", "exec"), names)
+    packaged, own = [
+        JobSpec.parse({"space": "nas-bench-201", "objectives": ["max accuracy"], **parse_text(text)})  # type: ignore[dict-item]
+        for text in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    ]
+    check(packaged)
+    assert own.evaluator.metrics() == {"accuracy", "loss"}
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    known = {name.replace("latency_ms", "") if "raspi4" not in name else name for name in NAS_BENCH.metrics()}
+    assert known <= told
+
+
+def test_the_packaged_file_is_the_published_one(bench: tuple[pd.DataFrame, TabularConfig]) -> None:
+    pd.testing.assert_frame_equal(pd.read_parquet(tables.path("nas-bench-201")), bench[0])

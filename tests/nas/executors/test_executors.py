@@ -17,6 +17,10 @@ class TestInline(ExecutorContract):
     kind = "inline"
 
 
+class TestSimulated(ExecutorContract):
+    kind = "simulated"
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     with session("ray", 2):

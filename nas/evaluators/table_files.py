@@ -1,0 +1,65 @@
+"""Where a table lies, and its reading: a table of the package, a file of the data registry, or any file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+from nas.evaluators import tables
+from search_spaces.faults import did_you_mean, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".parquet", ".csv")
+
+
+def locate(table: str) -> Path:
+    """The file that is meant.
+
+    A table of the package goes by its name alone, which a file cannot have: files end in one of `SUFFIXES`. A bare
+    name means the registry's file where there is one; everything else is a path.
+    """
+    if table in tables.names():
+        return tables.path(table)
+    registry = _registry()
+    bare = PurePosixPath(table).name == table == PureWindowsPath(table).name
+    return registry / table if registry and bare and (registry / table).is_file() else Path(table)
+
+
+def registered() -> list[str]:
+    """Names of the tables in the data registry."""
+    registry = _registry()
+    if registry is None or not registry.is_dir():
+        return []
+    return sorted(f.name for f in registry.iterdir() if f.suffix in SUFFIXES and f.is_file())
+
+
+def unreadable(table: str, path: Path) -> str | None:
+    """Why there is no such table, if there is none."""
+    packaged = ", ".join(tables.names())
+    if path.suffix not in SUFFIXES:
+        files = f"files that end in {' or '.join(SUFFIXES)}, and the tables of the package: {packaged}"
+        return f"{show(table)} is not allowed; allowed: {files}{did_you_mean(table, tables.names())}"
+    if path.is_file():
+        return None
+    names = registered()
+    there = f", a file in the data registry: {', '.join(names)}" if names else ""
+    return f"{show(table)} is not there; allowed: the path of a file{there}, or a table of the package: {packaged}"
+
+
+def read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """The whole table, or some columns of it. Raises `ValueError` or `OSError`."""
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path, columns=columns)
+    return pd.read_csv(
+        path, usecols=columns, keep_default_na=False, na_values=["", "nan", "NaN"]
+    )  # None is a word
+
+
+def _registry() -> Path | None:
+    folder = os.environ.get("NAS_DATA_DIR")
+    return Path(folder) if folder else None
