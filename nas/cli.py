@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nas.commands import draw, jobs, search, service, spaces
+from nas.commands import draw, family, jobs, search, service, spaces
 
 app = typer.Typer(
     name="nas",
@@ -16,6 +16,7 @@ app = typer.Typer(
 for command in (
     search.search,
     jobs.pareto,
+    family.family,
     jobs.trials,
     jobs.jobs,
     jobs.cancel,

@@ -62,6 +62,21 @@ class SearchResult:
         """One row a network of the front, the best of the first objective first."""
         return self._frame(self.front.trials)
 
+    @property
+    def recommended(self) -> pd.DataFrame:
+        """One row a network to take where measurements are noisy, the best of the first objective first.
+
+        The front of what a model of all trials expects apart from luck (columns ``expected_<metric>``), not of
+        what was observed; see `nas.recommended`.
+        """
+        from nas.recommended import recommended
+
+        found = recommended(self.study.space, self.job.spec.problem, self.all_trials)
+        frame = self._frame(found.trials)
+        for i, metric in enumerate(self.job.spec.problem.metrics):
+            frame[f"expected_{metric}"] = found.expected[:, i]
+        return frame
+
     def hypervolume(self, reference: Sequence[float] | None = None) -> float:
         """Volume between the front and `reference` (a value an objective; default: the worst seen of each)."""
         return self.front.hypervolume(reference)
@@ -91,6 +106,20 @@ class SearchResult:
             raise ValueError(f"no feasible trial has {wanted.metric}" + (f" and meets {also}" if also else ""))
         chosen = min(fitting, key=lambda t: (wanted.loss(t.metrics[wanted.metric]), t.number))
         return self._frame([chosen]).iloc[0]
+
+    def family(self, objective: str | Objective, *constraints: str | Constraint, seed: int = 0) -> pd.DataFrame:
+        """The best network under each constraint, from a predictor fitted on the trials; nothing is measured.
+
+        ``result.family("max accuracy", "macs <= 5e7", "macs <= 1e8")``: one row a constraint, with each metric as
+        expected and its standard deviation (0 from a formula), and the best trial that keeps the constraint. The
+        job's own constraints hold too. Takes seconds. Raises `SpecError` for a metric that is not known.
+        """
+        from nas.family import frame, predictor_evolution
+
+        wanted = Objective.model_validate(objective)
+        bounds = [Constraint.model_validate(c) for c in constraints]
+        always = self.job.spec.constraints
+        return frame(predictor_evolution(self.study.space, self.all_trials, wanted, bounds, always, seed), wanted)
 
     def test(self, numbers: Sequence[int] | None = None, executor: ExecutorKind = "ray") -> SearchResult:
         """The result with test metrics of these trials (default: the front's), measured once and now.

@@ -21,7 +21,7 @@ def jobs(json: Json = False, limit: Annotated[int, typer.Option(min=1, help="new
     from nas.wire import job_dict
 
     with faults_told():
-        found = _store().jobs(limit=limit)
+        found = store_of_settings().jobs(limit=limit)
     if json:
         print_json({"jobs": [job_dict(j) for j in found], "next_page_token": None})
         return
@@ -38,8 +38,8 @@ def trials(
     from nas.wire import trial_dict
 
     with faults_told():
-        store = _store()
-        job = _named(store, job)
+        store = store_of_settings()
+        job = named(store, job)
         spec, found = store.job(job).spec, list(store.trials(job))
     found = found[-limit:] if limit else found
     if json:
@@ -58,8 +58,8 @@ def pareto(job: JobId, json: Json = False) -> None:
     from nas.wire import front_dict
 
     with faults_told():
-        store = _store()
-        job = _named(store, job)
+        store = store_of_settings()
+        job = named(store, job)
         spec = store.job(job).spec
         front = ParetoFront.of(store.trials(job), spec.problem)
     if json:
@@ -91,21 +91,23 @@ def _request(job: str, request: Request, json: bool) -> None:
     from nas.wire import job_dict
 
     with faults_told():
-        store = _store()
-        changed = store.request(_named(store, job), request)
+        store = store_of_settings()
+        changed = store.request(named(store, job), request)
     if json:
         print_json(job_dict(changed))
     else:
         say(f"job {changed.id} is {changed.state.value}")
 
 
-def _store() -> LocalStore:
+def store_of_settings() -> LocalStore:
+    """The store that the environment names."""
     from nas.settings import open_configured_store
 
     return open_configured_store()
 
 
-def _named(store: LocalStore, job: str) -> str:
+def named(store: LocalStore, job: str) -> str:
+    """The id of a job, where ``latest`` stands for the newest. Raises `KeyError` where there is none."""
     if job != "latest":
         return job
     newest = store.jobs(limit=1)

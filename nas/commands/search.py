@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nas.result import SearchResult
     from nas.runner import Study
 
-Executor = Literal["ray", "inline"]
+Executor = Literal["ray", "inline", "simulated"]
 Tested = Literal["best", "front", "none"]
 
 
@@ -90,7 +90,7 @@ def _tested(result: SearchResult, which: Tested, executor: Executor) -> SearchRe
     named = [h.trial.number for h in highlights(result.all_trials, result.study.space)]
     numbers = named[:1] if which == "best" else [*(t.number for t in result.front.trials), *named]
     numbers = list(dict.fromkeys(numbers or [result.front.trials[0].number]))
-    say(f"training {len(numbers)} chosen network{'s'[: len(numbers) > 1]} again, to measure on test data")
+    say(f"measuring {len(numbers)} chosen network{'s'[: len(numbers) > 1]} on test data")
     return result.test(numbers, executor)
 
 

@@ -32,9 +32,9 @@ class Warp:
     @classmethod
     def of(cls, losses: Floats) -> Warp:
         """Fitted to losses of shape (n,), n >= 1: linear from the best to the median, unless these all but tie."""
-        centre = float(np.median(losses))
-        scale = max(centre - float(losses.min()), 0.01 * float(losses.std()))
-        return cls(centre, scale or 1.0)
+        centre, largest = float(np.median(losses)), float(np.abs(losses).max())
+        deviation = largest * float((losses / largest).std()) if largest else 0.0  # squares of 1e200 are infinite
+        return cls(centre, max(centre - float(losses.min()), 0.01 * deviation) or 1.0)
 
     def forward(self, losses: Floats) -> Floats:
         """Losses to warped losses, of any shape."""

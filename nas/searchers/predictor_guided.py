@@ -2,14 +2,15 @@
 
 Bayesian optimisation over architectures (White, Neiswanger, Savani: "BANANAS", AAAI 2021): candidates are
 mutants and crossovers of the best networks measured so far, and some drawn at random; the most promising
-one is proposed. Costs that formulas give are known exactly, so they are not predicted.
+are varied again a few times, and the best of all is proposed. Costs that formulas give are known exactly, so
+they are not predicted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,15 @@ from search_spaces.operators import crossover, enumerate_all, identities, mutate
 from search_spaces.space import Space
 
 Floats = NDArray[np.float64]
+Judge: TypeAlias = Callable[[Genes], NDArray[np.int64]]
+"""Gives the order of candidates (n, d), the best first."""
 
 CANDIDATES = 384
+ROUNDS = 3
+"""So often the `KEPT` most promising candidates are varied, in every second trial: large spaces need more than a
+step from the front, but near it the predictor is best (Schneider et al., "Mutation is all you need", 2021).
+"""
+KEPT, CHILDREN = 24, 96
 SMALL = 2048
 """Spaces of at most so many gene tuples are candidates as a whole."""
 PARENTS = (8, 64)
@@ -111,13 +119,23 @@ class PredictorGuided:
         """Architectures to propose, the best first."""
         if number < self._config.initial or len(self._elite) < 2:
             return self._unguided(rng)
-        genes = self._fresh(self._candidates(rng), taken)
-        if not len(genes):
-            return genes
         normal = standard_normal(SAMPLES, len(self._problem.metrics), rng)
         if rng.random() < self._config.exploration:
             normal *= DOUBT
-        return genes[self._order(genes, pending, normal, rng)]
+        judge = self._judge(pending, normal, rng)
+        best = self._promising(self._candidates(rng), taken, judge)
+        deep = self._everything is None and rng.random() < 0.5
+        for _ in range(ROUNDS if deep else 0):
+            kept = best[:KEPT]
+            if not len(kept):
+                break
+            best = self._promising(np.concatenate([kept, self._varied(kept, CHILDREN, rng)]), taken, judge)
+        return best
+
+    def _promising(self, genes: Genes, taken: Collection[bytes], judge: Judge) -> Genes:
+        """The distinct rows that were not proposed before, the best first."""
+        genes = self._fresh(genes, taken)
+        return genes[judge(genes)] if len(genes) else genes
 
     def _unguided(self, rng: np.random.Generator) -> Genes:
         """Uniform over genes, those first that break no constraint on formula metrics."""
@@ -132,20 +150,20 @@ class PredictorGuided:
     def _candidates(self, rng: np.random.Generator) -> Genes:
         if self._everything is not None:
             return self._everything
-        space = self._space
         parents = self._elite.parents(*PARENTS)
+        few = CANDIDATES // 8
+        return np.concatenate([self._varied(parents, CANDIDATES - few, rng), sample(self._space, few, rng)])
+
+    def _varied(self, parents: Genes, count: int, rng: np.random.Generator) -> Genes:
+        """Children of random parents: half have one gene changed, a quarter two, a quarter are crossovers."""
+        space = self._space
+        few = count // 4
 
         def some(count: int) -> Genes:
             return parents[rng.integers(len(parents), size=count)]
 
-        return np.concatenate(
-            [
-                mutate(space, some(CANDIDATES // 2), rng),
-                mutate(space, mutate(space, some(CANDIDATES // 4), rng), rng),
-                crossover(space, some(CANDIDATES // 8), some(CANDIDATES // 8), rng),
-                sample(space, CANDIDATES // 8, rng),
-            ]
-        )
+        once, twice = mutate(space, some(count - 2 * few), rng), mutate(space, mutate(space, some(few), rng), rng)
+        return np.concatenate([once, twice, crossover(space, some(few), some(few), rng)])
 
     def _fresh(self, genes: Genes, taken: Collection[bytes]) -> Genes:
         """The distinct rows that were not proposed before."""
@@ -153,25 +171,29 @@ class PredictorGuided:
         kept = [i for key, i in first.items() if key not in taken and self._history.is_new(key)]
         return genes[sorted(kept)]
 
-    def _order(self, genes: Genes, pending: Genes, normal: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Candidates by expected improvement; where none is expected, by violation and then by loss.
+    def _judge(self, pending: Genes, normal: Floats, rng: np.random.Generator) -> Judge:
+        """Orders candidates by expected improvement; where none is expected, by violation and then by loss.
 
         Those that can probably not be measured come last.
         """
         model, problem, least = self._learner.surrogate(), self._problem, self._elite.least_violation
-        values, success = model.sample(genes, normal), model.success(genes)
-        broken = (success < 0.5).astype(np.float64)
-        violation, loss = violations(problem, values), losses(problem, values)
-        if least > 0:  # feasibility comes first
-            gain = expected_improvement(violation, least)
-            return best_first(broken, -gain * success, violation.mean(axis=0))
         front = self._elite.front
         frame = Frame.of(front, np.concatenate([front, model.feasible_losses]))
         there = np.concatenate([front, self._expected(model, pending)])
         rays = directions(DIRECTIONS, len(problem.objectives), rng)
-        gain = hypervolume_improvement(frame.scale(loss), frame.scale(there), rays) * (violation == 0)
-        worth = gain.mean(axis=0) * success
-        return best_first(broken, -worth, violation.mean(axis=0), frame.scale(loss).mean(axis=(0, 2)))
+
+        def judge(genes: Genes) -> NDArray[np.int64]:
+            values, success = model.sample(genes, normal), model.success(genes)
+            broken = (success < 0.5).astype(np.float64)
+            violation, loss = violations(problem, values), losses(problem, values)
+            if least > 0:  # feasibility comes first
+                gain = expected_improvement(violation, least)
+                return best_first(broken, -gain * success, violation.mean(axis=0))
+            gain = hypervolume_improvement(frame.scale(loss), frame.scale(there), rays) * (violation == 0)
+            worth = gain.mean(axis=0) * success
+            return best_first(broken, -worth, violation.mean(axis=0), frame.scale(loss).mean(axis=(0, 2)))
+
+        return judge
 
     def _expected(self, model: Surrogate, pending: Genes) -> Floats:
         """Losses expected of the running trials that are expected to be feasible, shape (f, m)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Self
 
@@ -70,6 +71,13 @@ class Surrogate:
                 warped = guess.mean[:, i] + normal[:, [column.place]] * guess.std[:, i]
                 out[:, :, column.place] = column.sign * column.warp.back(warped)
         return out
+
+    def smoothed(self, genes: Genes, caution: float) -> Floats:
+        """Metrics (n, metrics) expected apart from noise, taken for `caution` times what is most likely."""
+        calm = copy(self)
+        if self._metrics is not None:
+            calm._metrics = self._metrics.noisier(caution)
+        return np.asarray(calm.sample(genes, np.zeros((1, len(self._problem.metrics))))[0])
 
     def success(self, genes: Genes) -> Floats:
         """How likely architectures can be measured at all, against the share that could be so far. Shape (n,)."""

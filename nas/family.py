@@ -1,0 +1,146 @@
+"""The best network under a constraint, for many constraints at once: a family of models, as FBNetV3-A to G.
+
+Dai et al., "FBNetV3: joint architecture-recipe search using predictor pretraining", CVPR 2021, second stage: once
+there are trials, evolution on a predictor gives the network for a new constraint in seconds, and nothing is
+measured for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.objectives import Constraint, Objective, Problem
+from nas.searchers.inner import evolve
+from nas.searchers.outlook import Outlook, PredictorKind
+from nas.trial import Trial
+from search_spaces import Architecture, SpecError
+from search_spaces.architecture import Genes
+from search_spaces.faults import did_you_mean
+from search_spaces.operators import sample
+from search_spaces.space import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIZE = 500
+"""Networks of a generation."""
+EVALUATIONS = 50_000
+"""Predictions for one constraint, at most."""
+SHARED = 20_000
+"""Drawn once, so that every constraint begins with the best of them."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """What the predictor takes for the best network under one constraint."""
+
+    constraint: Constraint
+    architecture: Architecture
+    expected: dict[str, float]
+    """Metrics of the objective and all constraints: formulas exactly, all others as predicted."""
+    std: dict[str, float]
+    """Standard deviation of each; 0 where a formula gives the metric."""
+    meets: bool
+    """Whether it is expected to keep the constraint, and those of the job; else it is the nearest to that."""
+    trial: Trial | None = field(repr=False)
+    """The trial that measured it, if one did."""
+    best_measured: Trial | None = field(repr=False)
+    """Of the trials that keep all constraints the best."""
+
+
+def predictor_evolution(
+    space: Space,
+    trials: Sequence[Trial],
+    objective: Objective,
+    constraints: Sequence[Constraint],
+    always: Sequence[Constraint] = (),
+    seed: int = 0,
+    predictor: PredictorKind = "auto",
+) -> list[Member]:
+    """The best network for `objective` under each of `constraints`, in their order; `always` holds for all.
+
+    Metrics with formulas are exact, the others are predicted by one predictor that is fitted once, on `trials`.
+
+    Raises:
+        SpecError: for a metric that has no formula and that not every measured trial has; without such trials.
+    """
+    whole = Problem((objective,), (*always, *constraints))
+    _check(space, whole, trials)
+    outlook, rng = Outlook(space, whole, trials, predictor), np.random.default_rng(seed)
+    start = np.concatenate([outlook.genes, sample(space, SHARED, rng)])
+    return [_member(space, trials, outlook, start, objective, c, always, rng) for c in constraints]
+
+
+def frame(members: Sequence[Member], objective: Objective) -> pd.DataFrame:
+    """One row a constraint: network, expected metrics with standard deviations, and what was measured."""
+    import pandas as pd
+
+    rows = []
+    for m in members:
+        best = m.best_measured
+        row: dict[str, object] = {"constraint": str(m.constraint), "architecture": dict(m.architecture)}
+        for metric, value in m.expected.items():
+            row |= {metric: value, f"{metric}_std": m.std[metric]}
+        row |= {
+            "meets": m.meets,
+            "measured": None if m.trial is None else m.trial.number,
+            "best_measured": None if best is None else best.number,
+            f"best_measured_{objective.metric}": None if best is None else best.metrics[objective.metric],
+        }
+        rows.append(row)
+    return pd.DataFrame(rows).astype({"measured": "Int64", "best_measured": "Int64"} if rows else {})
+
+
+def _member(
+    space: Space,
+    trials: Sequence[Trial],
+    outlook: Outlook,
+    start: Genes,
+    objective: Objective,
+    constraint: Constraint,
+    always: Sequence[Constraint],
+    rng: np.random.Generator,
+) -> Member:
+    problem = Problem((objective,), (*always, constraint))
+    found = evolve(space, lambda genes: outlook.judge_by(problem, genes), start, SIZE, EVALUATIONS, rng)
+    winner = found.genes[:1]
+    means, stds = outlook.expected(winner)
+    architecture = space.canonical_architectures(winner)[0]
+    measured = [t for t in trials if t.measured and objective.metric in t.metrics]
+    keep = [t for t in measured if _violation(space, problem, t) == 0]
+    return Member(
+        constraint,
+        architecture,
+        {m: float(means[m][0]) for m in problem.metrics},
+        {m: float(stds[m][0]) for m in problem.metrics},
+        bool(found.violations[0] == 0),
+        next((t for t in measured if t.architecture.key == architecture.key), None),
+        min(keep, key=lambda t: (objective.loss(t.metrics[objective.metric]), t.number), default=None),
+    )
+
+
+def _violation(space: Space, problem: Problem, trial: Trial) -> float:
+    wanted = {c.metric for c in problem.constraints} - set(trial.metrics)
+    formulas = space.costs(space.genes([trial.architecture]), wanted) if wanted else {}
+    return problem.violation({**{m: float(v[0]) for m, v in formulas.items()}, **trial.metrics})
+
+
+def _check(space: Space, problem: Problem, trials: Sequence[Trial]) -> None:
+    measured = [t for t in trials if t.measured]
+    if not measured:
+        raise SpecError.at("trials", "none was measured; a family needs some to learn from")
+    common = set.intersection(*(set(t.metrics) for t in measured))
+    known = common | set(space.costs(np.zeros((1, len(space.choices)), dtype=np.int64)))
+    for path, metrics, allowed in (
+        ("objective", [o.metric for o in problem.objectives], common),
+        ("constraints", [c.metric for c in problem.constraints], known),
+    ):
+        for metric in metrics:
+            if metric not in allowed:
+                names = sorted(allowed)
+                hint = did_you_mean(metric, names)
+                raise SpecError.at(path, f"{metric!r} is not known; allowed: {', '.join(names)}{hint}")

@@ -1,0 +1,153 @@
+"""What finished trials let one expect of all other networks: exact formulas, and a predictor of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.objectives import Constraint, Problem
+from nas.searchers.selection import ranks
+from nas.trial import Trial, TrialState
+from predictors.base import GenePredictor
+from search_spaces.architecture import Genes
+from search_spaces.space import Space
+
+Floats = NDArray[np.float64]
+Metrics: TypeAlias = Mapping[str, Floats]
+"""Values (n,) by metric."""
+
+PredictorKind: TypeAlias = Literal[
+    "auto", "ridge", "gaussian_process", "gradient_boosting", "random_forest", "mlp_ensemble"
+]
+
+MOST = 1000
+"""Learnt from are at most so many trials: half of them the best, half the latest."""
+SURE = 0.75
+"""Networks that can be measured with less probability than this count as infeasible."""
+UNLIKELY = 1e6
+"""Violation for each unit of probability that lacks."""
+BROKEN = (TrialState.INFEASIBLE, TrialState.FAILED)
+
+
+def predictor(kind: PredictorKind, space: Space) -> GenePredictor:
+    """A predictor of this kind, not fitted yet."""
+    import predictors
+
+    match kind:
+        case "auto":
+            return predictors.Auto(space)
+        case "ridge":
+            return predictors.Ridge(space)
+        case "gaussian_process":
+            return predictors.BlockProcess(space)
+        case "gradient_boosting":
+            return predictors.GradientBoosting(space)
+        case "random_forest":
+            return predictors.RandomForest(space)
+        case "mlp_ensemble":
+            return predictors.MlpEnsemble(space)
+
+
+def judged(problem: Problem, metrics: Metrics) -> tuple[Floats, Floats]:
+    """Losses (n, objectives) and amounts of violation (n,) of metrics."""
+    losses = np.stack([o.loss(1.0) * metrics[o.metric] for o in problem.objectives], axis=1)
+    return losses, violations(problem.constraints, metrics, len(losses))
+
+
+def violations(constraints: Sequence[Constraint], metrics: Metrics, n: int) -> Floats:
+    """The sum (n,) of relative excesses over these constraints."""
+    out = np.zeros(n)
+    for c in constraints:
+        over = (metrics[c.metric] - c.bound) * (1.0 if c.relation == "<=" else -1.0)
+        out += np.maximum(over, 0.0) / max(abs(c.bound), 1e-12)
+    return out
+
+
+def known_violations(space: Space, problem: Problem, genes: Genes) -> Floats:
+    """Violations (n,) of those constraints whose metrics formulas give."""
+    wanted = {c.metric for c in problem.constraints}
+    costs = space.costs(genes, wanted) if wanted else {}
+    return violations([c for c in problem.constraints if c.metric in costs], costs, len(genes))
+
+
+class Outlook:
+    """A pure function of the trials that it is made from; at least one of them must have been measured."""
+
+    def __init__(self, space: Space, problem: Problem, trials: Sequence[Trial], kind: PredictorKind) -> None:
+        self._space, self._problem = space, problem
+        measured = [t for t in trials if t.measured]
+        self.genes: Genes = space.canonical_genes(space.genes([t.architecture for t in measured]))
+        """Of the measured trials, canonical, shape (n, d)."""
+        costs = space.costs(self.genes, problem.metrics)
+        values = {m: _values(m, measured, costs) for m in problem.metrics}
+        self.rank = ranks(*judged(problem, values))
+        """Of the measured trials by what was measured, shape (n,); 0 the best."""
+        self.exact = [m for m in costs if m in values and np.allclose(values[m], costs[m], rtol=1e-9, atol=0.0)]
+        """Metrics that formulas give, as far as what was measured agrees with them."""
+        self._guessed = [m for m in problem.metrics if m not in self.exact]
+        self._units = [float(np.abs(values[m]).max()) or 1.0 for m in self._guessed]
+        rows = _kept(self.rank)
+        self._predictor: GenePredictor | None = None
+        if self._guessed:
+            targets = np.stack([values[m][rows] for m in self._guessed], axis=1)
+            self._predictor = predictor(kind, space).fit_genes(self.genes[rows], targets)
+        self._success = self._learn_success(trials, kind)
+
+    def expected(self, genes: Genes) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Means and standard deviations (n,) by metric, of canonical genes (n, d); formulas are certain.
+
+        Rounded to nine digits: the last ones differ between machines, and should decide nothing.
+        """
+        costs = self._space.costs(genes, self.exact) if self.exact else {}
+        means = {m: costs[m] for m in self.exact}
+        stds = {m: np.zeros(len(genes)) for m in self.exact}
+        if self._predictor is not None:
+            found = self._predictor.predict_genes(genes)
+            for i, (metric, unit) in enumerate(zip(self._guessed, self._units, strict=True)):
+                means[metric] = np.round(found.mean[:, i] / unit, 9) * unit
+                stds[metric] = found.std[:, i]
+        return means, stds
+
+    def judge(self, genes: Genes) -> tuple[Floats, Floats]:
+        """Expected losses (n, objectives) and violations (n,) of canonical genes (n, d)."""
+        return self.judge_by(self._problem, genes)
+
+    def judge_by(self, problem: Problem, genes: Genes) -> tuple[Floats, Floats]:
+        """The same for another problem, whose metrics are among those of the own one."""
+        losses, excess = judged(problem, self.expected(genes)[0])
+        if self._success is not None:
+            likely = np.round(self._success.predict_genes(genes).mean[:, 0], 9)
+            excess += UNLIKELY * np.maximum(SURE - likely, 0.0)
+        return losses, excess
+
+    def best(self, count: int) -> Genes:
+        """Genes of the best measured trials, at most `count`."""
+        return self.genes[np.argsort(self.rank, kind="stable")[:count]]
+
+    def _learn_success(self, trials: Sequence[Trial], kind: PredictorKind) -> GenePredictor | None:
+        """Which networks can be measured at all, where some could not."""
+        broken = [t.architecture for t in trials if t.state in BROKEN][-MOST // 2 :]
+        if not broken:
+            return None
+        bad = self._space.canonical_genes(self._space.genes(broken))
+        genes = np.concatenate([self.genes[-MOST // 2 :], bad])
+        succeeded = (np.arange(len(genes)) < len(genes) - len(bad)).astype(np.float64)
+        return predictor(kind, self._space).fit_genes(genes, succeeded)
+
+
+def _values(metric: str, trials: Sequence[Trial], costs: Metrics) -> Floats:
+    """What was measured, or else what the formula says."""
+    if metric in costs and not all(metric in t.metrics for t in trials):
+        return np.asarray(costs[metric], dtype=np.float64)
+    return np.array([t.metrics[metric] for t in trials])
+
+
+def _kept(rank: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows to learn from, in order."""
+    if len(rank) <= MOST:
+        return np.arange(len(rank))
+    best = np.argsort(rank, kind="stable")[: MOST // 2]
+    return np.union1d(best, np.arange(len(rank) - MOST // 2, len(rank)))
