@@ -23,7 +23,8 @@ from nas.searchers.optuna import OptunaConfig
 from nas.searchers.predictor_guided import PredictorGuidedConfig
 from nas.searchers.random import RandomConfig
 from nas.searchers.regularized_evolution import RegularizedEvolutionConfig
-from nas.trial import Broken, BrokenKind, Measured, Trial
+from nas.searchers.surrogate import Surrogate
+from nas.trial import Broken, BrokenKind, Measured, Proposal, Trial
 from search_spaces import Architecture, Choice
 from search_spaces.space import Space
 
@@ -236,6 +237,20 @@ def test_a_formula_that_measurements_contradict_is_not_trusted() -> None:
         searcher.tell([closed])
     assert np.mean(feasible[30:]) > 0.2  # of all networks 0.06 are; a search that trusts the formula finds no more
     assert best < 1.8  # fewer than one of ten thousand are; that search ends above 2.3
+
+
+@pytest.mark.parametrize(("wrong", "believed"), [(1, True), (3, True), (15, False)])
+def test_a_formula_that_is_mostly_right_is_believed(wrong: int, believed: bool) -> None:
+    """A table may count a twin of a few networks: that does not make the formula worthless for all others."""
+    problem = Problem([Objective.model_validate("min cost")])
+    trials = []
+    for number, architecture in enumerate(PRICED.sample(30, 0)):
+        cost = metrics(architecture)["cost"] + 0.5 * (number < wrong)
+        trial = Trial(number, Proposal(architecture))
+        trials.append(trial.close(Measured({"cost": cost}), problem, number, 0.0))
+    genes = PRICED.genes(PRICED.sample(50, 1))
+    guessed = Surrogate(PRICED, problem, trials).sample(genes, np.zeros((1, 1)))[0, :, 0]
+    assert bool(np.array_equal(guessed, PRICED.costs(genes)["cost"])) == believed
 
 
 def test_the_toy_is_what_the_tests_say() -> None:
