@@ -139,14 +139,14 @@ def _figures(truth: Floats, mean: Floats, std: Floats) -> tuple[float, float, fl
 def _report(rows: list[Row], sizes: list[int], title: str) -> Iterator[str]:
     """Lines of one table: a model each, with tau +- error, coverage and error of every size."""
     yield f"\n{title}"
-    yield f"{'tau (90% intervals hold; mean error)':38}" + "".join(f"{n:>26}" for n in sizes)
+    yield f"{'tau (90% intervals hold; mean error)':38}" + "".join(f"{n:>28}" for n in sizes)
     for model in dict.fromkeys(row.model for row in rows):
         of_model = {row.size: row for row in rows if row.model == model}
         cells = [
             f"{r.tau:.3f} ± {r.tau_error:.3f} ({r.coverage:.2f}; {r.error:.3g})" if (r := of_model.get(n)) else "-"
             for n in sizes
         ]
-        yield f"{model:38}" + "".join(f"{cell:>26}" for cell in cells)
+        yield f"{model:38}" + "".join(f"{cell:>28}" for cell in cells)
 
 
 def _plot(rows: list[Row], title: str, folder: Path) -> None:
