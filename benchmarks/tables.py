@@ -64,6 +64,8 @@ def nas_bench_201() -> Table:
     genes = np.stack([table[f"op_{c.name[-3]}{c.name[-1]}"].map(c.values.index) for c in space.choices], axis=1)
     targets = {"accuracy": table["cifar10_valid_acc"]}
     targets |= {f"latency {d}": table[f"lat_ms_{d}"] for d in DEVICES}
+    targets |= {"params": table["cifar10_params"], "test accuracy": table["cifar10_test_acc"]}
+    targets["accuracy of one run"] = table["cifar10_valid_acc_seed"]
     return Table.of("nas-bench-201", space, genes, targets, table[["cifar10_zen", "cifar10_naswot"]].to_numpy())
 
 
@@ -72,7 +74,13 @@ def nas_bench_macro() -> Table:
     table = pd.read_parquet(DATA / "nasbench_macro.parquet")
     blocks = ("identity", "mb3_k3", "mb6_k5")
     space = Declared("nas-bench-macro", tuple(Choice(f"layer_{i}", blocks) for i in range(8)))
-    return Table.of("nas-bench-macro", space, _digits(table["arch"]), {"accuracy": table["test_acc"]})
+    targets = {
+        "accuracy": table["test_acc"],
+        "flops": table["flops"],
+        "accuracy of one run": table["test_acc_seed0"],
+    }
+    targets["accuracy of other runs"] = (table["test_acc_seed1"] + table["test_acc_seed2"]) / 2
+    return Table.of("nas-bench-macro", space, _digits(table["arch"]), targets)
 
 
 def ofa_accuracy() -> Table:
