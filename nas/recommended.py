@@ -20,8 +20,8 @@ from nas.trial import Trial
 from search_spaces.space import Space
 
 CAUTION = 10.0
-"""The noise is taken for so many times what is most likely: a search gathers networks near the best, most of them
-better than the average, so that much of the luck among them passes for structure."""
+"""The noise is taken for so many times what is most likely, as a lucky best costs more than a modest one. Chosen
+among 1, 3, 10 and 30 on one table, NAS-Bench-201 with a single training run of each network."""
 
 
 @dataclass(frozen=True)

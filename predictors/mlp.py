@@ -10,8 +10,7 @@ it; the loss is Huber's. The members of the ensemble are drawn apart and each le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from predictors.base import GenePredictor, Warp, varies
 from predictors.contract import Prediction
 from predictors.features import Scale, Scores, ScoreScale, column_choices, cost_features, gene_features
-from predictors.threads import single_thread
+from predictors.threads import one_torch_thread, single_thread
 from search_spaces.architecture import Genes
 from search_spaces.encodings import counts
 from search_spaces.operators import sample
@@ -62,7 +61,7 @@ class MlpEnsemble(GenePredictor):
         self._inputs = _Inputs.of(self.space, self.scores, genes, self.unlabelled)
         self._level = targets.mean(axis=0)
         self._columns: list[tuple[Warp, _Learnt] | None] = []
-        with _one_thread():
+        with one_torch_thread():
             encoder = _pretrained(self._inputs, self.members)
             known = self._inputs(genes)
             for y, open_to_learn in zip(targets.T, varies(targets), strict=True):
@@ -156,19 +155,6 @@ def _encoded(space: Space, genes: Genes) -> tuple[Floats, Floats]:
 def _statistics(space: Space, scores: Scores | None, scale: ScoreScale | None, genes: Genes) -> Floats:
     costs = cost_features(space, genes)
     return np.concatenate([costs, scale(scores(genes))], axis=1) if scores and scale else costs
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The networks are small, and the order of sums must not depend on the number of cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _drawn_layers(members: int, sizes: Sequence[int], seed: int) -> Layers:

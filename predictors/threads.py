@@ -1,8 +1,9 @@
-"""How many threads calculate: one for matrices that are small, two for populations that are large."""
+"""How many threads calculate: one for matrices and networks that are small, two for large populations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,19 @@ LARGE = 20_000
 def single_thread() -> Any:
     """The matrices are small: threads would only fight workers for cores, and change the last digits."""
     return _blas().limit(limits=1, user_api="blas")
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """One thread of torch inside: sums have one order, and workers side by side do not fight for cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_halves(predict: Callable[[Genes], Prediction], genes: Genes) -> Prediction:

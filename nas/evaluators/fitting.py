@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,17 +26,6 @@ AUXILIARY = 0.4
 """Weight of the loss of an auxiliary head (Zoph et al. 2018)."""
 DECAYED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)
 """Modules whose weights weight decay reaches."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One CPU thread inside: sums have one order, and workers side by side do not fight for cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def placed(model: nn.Module, device: str) -> nn.Module:

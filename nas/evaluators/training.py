@@ -174,15 +174,16 @@ class TrainingEvaluator:
         """Accuracy, loss and seconds of training."""
         import torch
 
-        from nas.evaluators.fitting import fit, measure, one_thread, placed
+        from nas.evaluators.fitting import fit, measure, placed
         from nas.evaluators.quantize import quantized
+        from predictors.threads import one_torch_thread
 
         arch, splits = proposal.architecture, datasets.load(self.source)
         rng = np.random.default_rng([self.seed, int(arch.key, 16)])
         device = self._device()
         train, unseen = splits.train[: self.config.train_limit], getattr(splits, part)
         x, y = (torch.from_numpy(a).to(device) for a in (train.x, train.y))
-        with one_thread(), torch.random.fork_rng(devices=[]):
+        with one_torch_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
             started = time.perf_counter()
             try:

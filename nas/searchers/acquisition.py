@@ -15,8 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.objectives import Problem
+from search_spaces.architecture import Genes
+from search_spaces.space import Space
 
 Floats = NDArray[np.float64]
+
+AGREEMENT = 0.8
+"""A formula is believed that gave at least this share of the values that were measured."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,24 @@ def violations(problem: Problem, values: Floats) -> Floats:
         over = sign * (values[..., place[constraint.metric]] - constraint.bound)
         out += np.maximum(over, 0.0) / max(abs(constraint.bound), 1e-12)
     return out
+
+
+def known_violations(space: Space, problem: Problem, genes: Genes) -> Floats:
+    """Violations (n,) of those constraints whose metrics formulas give, of genes (n, d)."""
+    costs = space.costs(genes, {c.metric for c in problem.constraints})
+    known = Problem((), [c for c in problem.constraints if c.metric in costs])
+    if not known.constraints:
+        return np.zeros(len(genes))
+    return violations(known, np.stack([costs[metric] for metric in known.metrics], axis=-1))
+
+
+def agrees(measured: Floats, formula: Floats) -> bool:
+    """Whether a formula is to be believed, by its values (n,) of networks that were measured.
+
+    Where it gave nearly all of them: a table may count a twin of the network, which no model foresees, and a
+    formula that is mostly right is still the better guess.
+    """
+    return bool(np.isclose(measured, formula, rtol=1e-9, atol=0.0).mean() >= AGREEMENT)
 
 
 def standard_normal(samples: int, columns: int, rng: np.random.Generator) -> Floats:

@@ -14,7 +14,7 @@ from typing import Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.searchers.selection import ranks
+from nas.searchers.selection import crowding, ranks
 from search_spaces.architecture import Genes
 from search_spaces.operators import crossover, mutate
 from search_spaces.space import Space
@@ -99,23 +99,6 @@ def distinct(genes: Genes) -> NDArray[np.int64]:
     weights = np.random.default_rng(0).integers(0, 2**64, size=genes.shape[1], dtype=np.uint64) | np.uint64(1)
     digests = genes.astype(np.uint64) @ weights
     return np.sort(np.unique(digests, return_index=True)[1])
-
-
-def crowding(losses: Floats, rank: NDArray[np.int64]) -> Floats:
-    """As `selection.crowding`, without a loop over ranks: a population may have thousands. Shape (n,)."""
-    out = np.zeros(len(losses))
-    if not len(losses):
-        return out
-    for column in losses.T:
-        order = np.lexsort((column, rank))
-        value, group = column[order], rank[order]
-        changes = group[1:] != group[:-1]
-        first, last = np.append(True, changes), np.append(changes, True)
-        width = np.repeat(value[last] - value[first], np.diff(np.append(np.flatnonzero(first), len(value))))
-        gap = np.zeros(len(value))
-        gap[1:-1] = value[2:] - value[:-2]
-        out[order] += np.where(first | last, np.inf, gap / np.where(width > 0, width, np.inf))
-    return out
 
 
 def _rays(objectives: int) -> Floats:

@@ -17,8 +17,9 @@ from pydantic import Field
 
 from nas.config import SearcherSettings
 from nas.objectives import Problem
+from nas.searchers.acquisition import known_violations
 from nas.searchers.inner import Ranked, distinct, evolve
-from nas.searchers.outlook import Outlook, PredictorKind, known_violations
+from nas.searchers.outlook import Outlook, PredictorKind
 from nas.searchers.random import MAX_DIMENSIONS
 from nas.searchers.rounds import Rounds, unmeasured
 from nas.trial import Trial

@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.objectives import Constraint, Problem
+from nas.objectives import Problem
+from nas.searchers.acquisition import agrees, losses, violations
 from nas.searchers.selection import ranks
 from nas.trial import Trial, TrialState
 from predictors.base import GenePredictor
@@ -53,24 +54,8 @@ def predictor(kind: PredictorKind, space: Space) -> GenePredictor:
 
 def judged(problem: Problem, metrics: Metrics) -> tuple[Floats, Floats]:
     """Losses (n, objectives) and amounts of violation (n,) of metrics."""
-    losses = np.stack([o.loss(1.0) * metrics[o.metric] for o in problem.objectives], axis=1)
-    return losses, violations(problem.constraints, metrics, len(losses))
-
-
-def violations(constraints: Sequence[Constraint], metrics: Metrics, n: int) -> Floats:
-    """The sum (n,) of relative excesses over these constraints."""
-    out = np.zeros(n)
-    for c in constraints:
-        over = (metrics[c.metric] - c.bound) * (1.0 if c.relation == "<=" else -1.0)
-        out += np.maximum(over, 0.0) / max(abs(c.bound), 1e-12)
-    return out
-
-
-def known_violations(space: Space, problem: Problem, genes: Genes) -> Floats:
-    """Violations (n,) of those constraints whose metrics formulas give."""
-    wanted = {c.metric for c in problem.constraints}
-    costs = space.costs(genes, wanted) if wanted else {}
-    return violations([c for c in problem.constraints if c.metric in costs], costs, len(genes))
+    values = np.stack([metrics[m] for m in problem.metrics], axis=1)
+    return losses(problem, values), violations(problem, values)
 
 
 class Outlook:
@@ -85,7 +70,7 @@ class Outlook:
         values = {m: _values(m, measured, costs) for m in problem.metrics}
         self.rank = ranks(*judged(problem, values))
         """Of the measured trials by what was measured, shape (n,); 0 the best."""
-        self.exact = [m for m in costs if m in values and np.allclose(values[m], costs[m], rtol=1e-9, atol=0.0)]
+        self.exact = [m for m in costs if m in values and agrees(values[m], costs[m])]
         """Metrics that formulas give, as far as what was measured agrees with them."""
         self._guessed = [m for m in problem.metrics if m not in self.exact]
         self._units = [float(np.abs(values[m]).max()) or 1.0 for m in self._guessed]
@@ -117,11 +102,11 @@ class Outlook:
 
     def judge_by(self, problem: Problem, genes: Genes) -> tuple[Floats, Floats]:
         """The same for another problem, whose metrics are among those of the own one."""
-        losses, excess = judged(problem, self.expected(genes)[0])
+        loss, excess = judged(problem, self.expected(genes)[0])
         if self._success is not None:
             likely = np.round(self._success.predict_genes(genes).mean[:, 0], 9)
             excess += UNLIKELY * np.maximum(SURE - likely, 0.0)
-        return losses, excess
+        return loss, excess
 
     def best(self, count: int) -> Genes:
         """Genes of the best measured trials, at most `count`."""

@@ -24,6 +24,7 @@ from nas.searchers.acquisition import (
     directions,
     expected_improvement,
     hypervolume_improvement,
+    known_violations,
     losses,
     standard_normal,
     violations,
@@ -139,13 +140,8 @@ class PredictorGuided:
 
     def _unguided(self, rng: np.random.Generator) -> Genes:
         """Uniform over genes, those first that break no constraint on formula metrics."""
-        genes, constraints = sample(self._space, 32, rng), self._problem.constraints
-        costs = self._space.costs(genes, {c.metric for c in constraints})
-        known = Problem((), [c for c in constraints if c.metric in costs])
-        if not known.constraints:
-            return genes
-        values = np.stack([costs[metric] for metric in known.metrics], axis=-1)
-        return genes[np.argsort(violations(known, values), kind="stable")]
+        genes = sample(self._space, 32, rng)
+        return genes[np.argsort(known_violations(self._space, self._problem, genes), kind="stable")]
 
     def _candidates(self, rng: np.random.Generator) -> Genes:
         if self._everything is not None:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nas.objectives import Problem
+from nas.searchers.acquisition import known_violations
 from nas.searchers.history import History
-from nas.searchers.outlook import known_violations
 from nas.trial import Proposal, Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import identities, mutate, sample

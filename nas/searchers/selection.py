@@ -59,14 +59,20 @@ def ranks(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> NDArr
 
 
 def crowding(losses: NDArray[np.float64], rank: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Crowding distance of every row among the rows of its own rank, shape (n,); the ends have infinity."""
+    """Crowding distance of every row among the rows of its own rank, shape (n,); the ends have infinity.
+
+    Without a loop over ranks: a population may have thousands.
+    """
     out = np.zeros(len(losses))
-    for r in np.unique(rank):
-        rows = np.flatnonzero(rank == r)
-        for column in losses[rows].T:
-            order = np.argsort(column, kind="stable")
-            spread = column[order[-1]] - column[order[0]]
-            out[rows[order[[0, -1]]]] = np.inf
-            if spread > 0:
-                out[rows[order[1:-1]]] += (column[order[2:]] - column[order[:-2]]) / spread
+    if not len(losses):
+        return out
+    for column in losses.T:
+        order = np.lexsort((column, rank))
+        value, group = column[order], rank[order]
+        changes = group[1:] != group[:-1]
+        first, last = np.append(True, changes), np.append(changes, True)
+        width = np.repeat(value[last] - value[first], np.diff(np.append(np.flatnonzero(first), len(value))))
+        gap = np.zeros(len(value))
+        gap[1:-1] = value[2:] - value[:-2]
+        out[order] += np.where(first | last, np.inf, gap / np.where(width > 0, width, np.inf))
     return out

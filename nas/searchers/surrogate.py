@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.objectives import Problem
-from nas.searchers.acquisition import Warp, losses, violations
+from nas.searchers.acquisition import Warp, agrees, losses, violations
 from nas.searchers.selection import ranks
 from nas.trial import Trial, TrialState
 from predictors.gaussian_process import GaussianProcess
@@ -26,8 +26,6 @@ EVERY = 50
 """The surrogate learns from every trial until there are so many."""
 LEARNING_GROWTH = 1.02
 TUNING_GROWTH = 1.1
-AGREEMENT = 0.8
-"""A formula is believed that gave at least this share of the values that were measured."""
 BROKEN = (TrialState.INFEASIBLE, TrialState.FAILED)
 
 
@@ -149,16 +147,12 @@ def checkpoint(count: int, growth: float) -> int:
 
 
 def _exact(space: Space, problem: Problem, genes: Genes, values: Floats) -> dict[int, str]:
-    """Places of the metrics that formulas give, where these agree with (nearly) all that was measured.
-
-    Nearly: a table may count a twin of the network, which no model foresees; a formula that is mostly right is
-    still the better guess.
-    """
+    """Places of the metrics that formulas give, as far as what was measured agrees with them."""
     costs = space.costs(genes, problem.metrics)
     return {
         i: metric
         for i, metric in enumerate(problem.metrics)
-        if metric in costs and np.isclose(values[:, i], costs[metric], rtol=1e-9, atol=0.0).mean() >= AGREEMENT
+        if metric in costs and agrees(values[:, i], costs[metric])
     }
 
 

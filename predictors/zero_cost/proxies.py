@@ -7,8 +7,7 @@ learned. Higher scores are meant to be better ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from predictors.threads import one_torch_thread
 from predictors.zero_cost.kinds import COUNTS, Proxy
 from predictors.zero_cost.watch import Features, Flow, Patterns
 
@@ -193,7 +193,7 @@ def measure(probe: Probe, proxies: Sequence[Proxy]) -> tuple[list[float], str | 
     Minus infinity for a network whose output does not depend on its input, except for counts. Never raises.
     """
     found = []
-    with one_thread():
+    with one_torch_thread():
         alive = _tried("network", lambda: float(probe.alive))
         if alive[1] is not None:
             return [float("nan")] * len(proxies), alive[1]
@@ -218,17 +218,6 @@ FUNCTIONS: Mapping[Proxy, Callable[[Probe], float]] = {
 def weights(model: nn.Module) -> list[Tensor]:
     """Learned weights of convolutions and linear layers."""
     return [m.weight for m in model.modules() if isinstance(m, WEIGHTED) and m.weight.requires_grad]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One CPU thread inside: the order of sums must not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _gradients(loss: Tensor, of: list[Tensor], keep: bool = False) -> list[tuple[Tensor, Tensor]]:

@@ -18,7 +18,8 @@ from space_documents import BLOCK_CELLS, CELLS
 from torch import nn
 
 from nas.evaluators import datasets
-from nas.evaluators.fitting import fit, measure, one_thread
+from nas.evaluators.fitting import fit, measure
+from predictors.threads import one_torch_thread
 from search_spaces import Architecture, SpecError, load_space
 from search_spaces.architecture import Genes
 from search_spaces.cell import CellSpace
@@ -359,7 +360,7 @@ def test_a_cell_found_small_is_trained_large_on_fashion_mnist(shared_data: Path)
         (nn.functional.avg_pool2d(torch.from_numpy(part.x[:960]), 2), torch.from_numpy(part.y[:960]))
         for part in (splits.train, splits.validation)
     )
-    with one_thread(), torch.random.fork_rng():
+    with one_torch_thread(), torch.random.fork_rng():
         torch.manual_seed(0)
         model = larger.build(arch)
         fit(model, x, y, larger.recipe(arch), 1, np.random.default_rng(0), lambda step, metrics: None)

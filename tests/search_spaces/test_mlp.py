@@ -12,7 +12,8 @@ from mlp_documents import MLPS
 from sklearn.datasets import load_digits
 from torch import nn
 
-from nas.evaluators.fitting import fit, measure, one_thread
+from nas.evaluators.fitting import fit, measure
+from predictors.threads import one_torch_thread
 from search_spaces import Architecture, SpecError, load_space
 from search_spaces.declared import DeclaredSpace
 
@@ -177,7 +178,7 @@ def test_it_learns_digits(latent: int, hidden: int) -> None:
         }
     )
     arch = only(space)
-    with one_thread(), torch.random.fork_rng():
+    with one_torch_thread(), torch.random.fork_rng():
         torch.manual_seed(0)
         model = space.build(arch)
         fit(

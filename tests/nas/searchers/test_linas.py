@@ -11,11 +11,10 @@ from test_searchers import GOLDEN, GOLDEN_TRIALS, PRICED, TOY, metrics, run, vol
 
 from nas.job import JobSpec
 from nas.objectives import Problem
-from nas.searchers.inner import Ranked, crowding, distinct, evolve
+from nas.searchers.inner import Ranked, distinct, evolve
 from nas.searchers.linas import LinasConfig
 from nas.searchers.random import RandomConfig
-from nas.searchers.selection import crowding as looped_crowding
-from nas.searchers.selection import ranks
+from nas.searchers.selection import crowding, ranks
 from nas.trial import Broken, BrokenKind, Measured, Trial, TrialState
 from search_spaces import load_space
 from search_spaces.operators import sample
@@ -120,6 +119,20 @@ def test_inner_evolution_finds_a_front_and_asks_for_no_more_than_allowed() -> No
     assert found.violations[0] == 0
     everything = judge(sample(TOY, 4000, rng))
     assert found.losses[0, 0] < everything[0][everything[1] == 0].min()
+
+
+def looped_crowding(losses: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """The definition, rank by rank."""
+    out = np.zeros(len(losses))
+    for r in np.unique(rank):
+        rows = np.flatnonzero(rank == r)
+        for column in losses[rows].T:
+            order = np.argsort(column, kind="stable")
+            spread = column[order[-1]] - column[order[0]]
+            out[rows[order[[0, -1]]]] = np.inf
+            if spread > 0:
+                out[rows[order[1:-1]]] += (column[order[2:]] - column[order[:-2]]) / spread
+    return out
 
 
 def test_distinct_rows_and_crowding_agree_with_what_they_replace() -> None:
