@@ -17,7 +17,8 @@ from api.openapi import PROBLEM, body_of
 from api.problems import Refused, faulty
 from nas import contracts
 from nas.check import check
-from nas.job import Job, JobSpec, JobState
+from nas.job import ID, Job, JobSpec, JobState
+from nas.warm_start import first_trials
 from nas.wire import front_dict, job_dict, trial_dict
 from search_spaces import Fault, SpecError
 
@@ -25,7 +26,7 @@ from search_spaces import Fault, SpecError
 class _Id(Convertor[str]):
     """What a job's id can be in a path: no colon, which a verb stands behind."""
 
-    regex = "[A-Za-z0-9_-]{1,64}"
+    regex = ID
 
     def convert(self, value: str) -> str:
         return value
@@ -69,11 +70,12 @@ def submit_job(store: Store, document: Document, query: Annotated[models.Submiss
     try:
         spec = JobSpec.parse(document)
         space = check(spec, remote=True)
+        trials = first_trials(store, spec, space)
     except SpecError as error:
         raise faulty("document", error.faults) from None
     if query.validate_only:
         return JSONResponse({"spec": spec.dump(), "size": space.size})
-    job = store.submit(spec)
+    job = store.submit(spec, trials=trials)
     return JSONResponse(job_dict(job), 202, {"Location": f"/v1/jobs/{job.id}"})
 
 

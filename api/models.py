@@ -55,6 +55,13 @@ class Validated(Wire):
     size: int = Field(description="points of the space, before those that mean the same network are merged")
 
 
+class Origin(Wire):
+    """A trial of another job."""
+
+    job: str
+    number: int
+
+
 class Trial(Wire):
     """One evaluation of one architecture."""
 
@@ -71,8 +78,14 @@ class Trial(Wire):
     key: str = Field(description="equal for equal networks")
     metrics: dict[str, float] = Field(description="empty unless the trial was measured")
     feasible: bool | None = Field(description="whether every constraint holds; null unless it was measured")
-    attempt: int = Field(description="counts starts; more than 1 after a lost worker")
+    attempt: int = Field(
+        description="counts starts; more than 1 after a lost worker, 0 where another job measured it"
+    )
     fidelity: float | None = Field(description="part of the full training that was spent; null: all of it")
+    origin: Origin | None = Field(
+        description="the trial of another job (warm_start) that gave the architecture and, where attempt is 0, "
+        "the metrics; null otherwise"
+    )
     created_at: Time
     finished_at: Time | None
 

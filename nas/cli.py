@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nas.commands import draw, family, jobs, search, service, spaces
+from nas.commands import draw, family, jobs, predictors, search, service, spaces
 
 app = typer.Typer(
     name="nas",
@@ -17,6 +17,7 @@ for command in (
     search.search,
     jobs.pareto,
     family.family,
+    predictors.predictors,
     jobs.trials,
     jobs.jobs,
     jobs.cancel,

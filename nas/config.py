@@ -47,6 +47,10 @@ class EvaluatorSettings(Config, ABC):
     def metrics(self) -> frozenset[str] | None:
         """The metrics it gives, or None where only running it can tell."""
 
+    def measures_like(self, other: EvaluatorSettings) -> bool:
+        """Whether metrics by `other` settings may stand beside those by these, as far as settings can tell."""
+        return self == other
+
     def measurements(self) -> int | None:
         """How many measurements of one network can differ by noise; None: as many as one likes."""
         return None

@@ -116,8 +116,11 @@ Request: TypeAlias = Literal["cancel", "pause", "resume"]
 class Store(Protocol):
     """Jobs and their trials, as clients see them. Any thread or process may call."""
 
-    def submit(self, spec: JobSpec, *, queued: bool = True) -> Job:
-        """A new job: QUEUED for any runner, or else PAUSED, for whoever claims it by its id."""
+    def submit(self, spec: JobSpec, *, queued: bool = True, trials: Sequence[Trial] = ()) -> Job:
+        """A new job: QUEUED for any runner, or else PAUSED, for whoever claims it by its id.
+
+        It begins with `trials`, finished or PENDING: numbered from 0, the finished ones ordered from 0.
+        """
         ...
 
     def job(self, job_id: str) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -106,6 +106,11 @@ class Budget(BaseModel):
     )
 
 
+ID = "[A-Za-z0-9_-]{1,64}"
+"""What the id of a job can be, as a regular expression."""
+JobId: TypeAlias = Annotated[str, Field(pattern=f"^{ID}$")]
+
+
 class JobSpec(BaseModel):
     """What to search, what is wanted, what is not allowed, how to look and how to measure."""
 
@@ -121,6 +126,9 @@ class JobSpec(BaseModel):
     initial: tuple[Mapping[str, str | bool | int | float], ...] = Field(
         default=(),
         description="trials to begin with: values by choice name (* stands for anything); the rest is drawn",
+    )
+    warm_start: Annotated[tuple[JobId, ...], Field(max_length=16)] = Field(
+        default=(), description="ids of jobs to learn from: their trials, or their best networks, come first"
     )
     seed: int = Field(default=0, ge=0, lt=2**63)
 
@@ -167,6 +175,14 @@ class JobSpec(BaseModel):
             if metrics.count(metric) > 1:
                 raise ValueError(f"{metric} stands twice; allowed: each metric once")
         return objectives
+
+    @field_validator("warm_start")
+    @classmethod
+    def _each_once(cls, jobs: tuple[str, ...]) -> tuple[str, ...]:
+        for job in jobs:
+            if jobs.count(job) > 1:
+                raise ValueError(f"{job} stands twice; allowed: each job once")
+        return jobs
 
 
 @dataclass(frozen=True)

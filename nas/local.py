@@ -19,6 +19,7 @@ from nas.storage import open_store
 from nas.storage.memory import MemoryStore
 from nas.storage.sql import SqlStore
 from nas.trial import Trial
+from nas.warm_start import Source, first_trials
 from search_spaces import Space, SpecError
 from search_spaces.load import read_document
 from search_spaces.python import PythonDocument, load_python
@@ -44,6 +45,7 @@ def search(
     searcher: Searcher | str | Mapping[str, Any] | None = None,
     executor: ExecutorKind = "ray",
     store: str | LocalStore | None = None,
+    warm_start: Sequence[str | SearchResult] | None = None,
     resume: str | None = None,
     progress: bool | Observe = False,
     **overrides: Any,
@@ -58,6 +60,8 @@ def search(
         executor: "ray", "inline" for this very process, or "simulated": the same, but outcomes come as from
             `parallel_trial_count` workers on a simulated clock, each after its metric `train_seconds`.
         store: a database URL keeps the job; None: it lives as long as the result.
+        warm_start: jobs to learn from, by their ids in `store` or by their results: what they measured in the
+            same way is taken over, and of others the best networks are measured first; see `nas.warm_start`.
         resume: id of a job in `store` to go on with, instead of a new one.
         progress: show a bar, or be called with trials as they open and close.
         **overrides: `objectives`, `constraints`, `seed`, `name`, `initial`, and the keys of `budget`
@@ -74,7 +78,7 @@ def search(
         raise SpecError.at("executor", f"{executor!r} is not known; allowed: {', '.join(get_args(ExecutorKind))}")
     kept = open_store(store) if store is None or isinstance(store, str) else store
     if resume is not None:
-        if document is not None or overrides or store is None:
+        if document is not None or overrides or warm_start or store is None:
             raise SpecError.at("resume", "takes a job of `store`, with the document that it began with")
         study = study_of(kept.job(resume).spec, space, evaluator, searcher)
         return drive(kept, study, resume, executor, progress)
@@ -82,9 +86,14 @@ def search(
         raise SpecError.at(
             "searcher", "a Searcher object cannot be kept in a database; allowed: store=None, or a kind"
         )
+    if isinstance(warm_start, str | SearchResult):
+        raise SpecError.at("warm_start", "is a single job; a list of jobs is needed")
+    if warm_start is not None:
+        overrides["warm_start"] = [w.job.id if isinstance(w, SearchResult) else w for w in warm_start]
     spec = JobSpec.parse(_document(document, space, evaluator, searcher, overrides))
     study = study_of(spec, space, evaluator, searcher)
-    return drive(kept, study, submit(kept, study), executor, progress)
+    results = [w for w in warm_start or () if isinstance(w, SearchResult)]
+    return drive(kept, study, submit(kept, study, results), executor, progress)
 
 
 def read_study(document: str | Path | Mapping[str, Any], **overrides: Any) -> Study:
@@ -92,11 +101,17 @@ def read_study(document: str | Path | Mapping[str, Any], **overrides: Any) -> St
     return study_of(JobSpec.parse(_document(document, None, None, None, overrides)))
 
 
-def submit(store: LocalStore, study: Study) -> str:
-    """Keep the job, held back from other runners for this process to claim. Returns its id."""
+def submit(store: LocalStore, study: Study, results: Sequence[SearchResult] = ()) -> str:
+    """Keep the job, held back from other runners for this process to claim. Returns its id.
+
+    What its `warm_start` names is looked up among `results`, then in the store. Raises `SpecError` where it does
+    not fit.
+    """
     if isinstance(study.spec.space, PythonDocument) and isinstance(store, SqlStore):
         load_python(study.spec.space)  # a database keeps genes; only an importable space gives them meaning
-    return store.submit(study.spec, queued=False).id
+    sources = [Source(r.job, r.all_trials) for r in results]
+    trials = first_trials(store, study.spec, study.space, sources)
+    return store.submit(study.spec, queued=False, trials=trials).id
 
 
 def drive(

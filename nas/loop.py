@@ -49,8 +49,8 @@ def search(
     Raises:
         LeaseLost: the job has gone to another runner; nothing more may be written.
     """
-    run = _Run(current().spec, space, searcher)
     known = lease.trials()
+    run = _Run(current().spec, space, searcher, known)
     run.told(known)
     observe(known)
     while True:
@@ -83,12 +83,14 @@ def search(
 class _Run:
     """What the loop knows of the job: how much is spent, and which trials wait to be started again."""
 
-    def __init__(self, spec: JobSpec, space: Space, searcher: Searcher) -> None:
+    def __init__(self, spec: JobSpec, space: Space, searcher: Searcher, known: Sequence[Trial]) -> None:
         self._spec, self._space, self._searcher = spec, space, searcher
+        self._begun_with = sum(t.origin is not None for t in known)  # numbered before all others
+        self._taken_over = {t.architecture.key for t in known if t.taken_over}
         self._pending: dict[int, Trial] = {}
         self._count = 0
         self._keys: set[str] = set()
-        self._failed = self._measured = self._feasible = 0
+        self._failed = self._measured = self._measured_here = self._feasible = 0
         self._last_failure = self._last_reason = ""
 
     def told(self, trials: Sequence[Trial]) -> None:
@@ -97,6 +99,7 @@ class _Run:
         for trial in trials:
             self._count = max(self._count, trial.number + 1)
             self._measured += trial.measured
+            self._measured_here += trial.measured and not trial.taken_over
             self._feasible += trial.feasible is True
             self._keys.add(trial.architecture.key)
             self._pending.pop(trial.number, None)
@@ -111,17 +114,26 @@ class _Run:
     def room(self, in_flight: int) -> int:
         """How many trials may be started now."""
         budget = self._spec.budget
-        left = len(self._pending) + budget.max_trial_count - self._count
+        left = len(self._pending) + budget.max_trial_count - self._spent
         return max(0, min(budget.parallel_trial_count - in_flight, left))
 
     def next(self, n: int) -> Sequence[Proposal | Trial]:
         """What to start: trials that wait, else those that the document begins with, else what is asked."""
         if self._pending:
             return [self._pending[number] for number in sorted(self._pending)][:n]
-        if self._count < len(self._spec.initial):
-            fixed = self._spec.initial[self._count]
-            return [initial.proposal(self._space, fixed, self._spec.seed, self._count, self._keys)]
+        place = self._count - self._begun_with
+        if place < len(self._spec.initial):
+            fixed = self._spec.initial[place]
+            proposal = initial.proposal(self._space, fixed, self._spec.seed, self._count, self._keys)
+            if proposal.architecture.key not in self._taken_over:
+                return [proposal]
+            n = 1  # the searcher fills this place alone, for the next may be fixed again
         return self._searcher.ask(n)
+
+    @property
+    def _spent(self) -> int:
+        """How many trials count against the budget."""
+        return self._count - len(self._taken_over)
 
     def ending(self, job: Job) -> Ending | None:
         """Why the search must stop now although trials may be running, if it must."""
@@ -135,10 +147,10 @@ class _Run:
 
     def finished(self) -> Ending:
         """How it ends when nothing runs and nothing can be started."""
-        if self._failed and not self._measured:
+        if self._failed and not self._measured_here:
             return Ending(JobState.FAILED, f"no trial was measured; the last failure, {self._last_failure}")
         told = []
-        if self._count < self._spec.budget.max_trial_count:
+        if self._spent < self._spec.budget.max_trial_count:
             told.append(f"nothing new is left to propose after {self._count} trials")
         if not self._measured and self._count:
             told.append(f"none of {self._count} trials could be measured; the last, {self._last_reason}")

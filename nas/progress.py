@@ -35,7 +35,7 @@ def shown(spec: JobSpec, progress: bool | Observe, console: Console | None = Non
 
 
 class Standing:
-    """How a search stands: counts and the front, kept up trial by trial."""
+    """How a search stands: counts of its own trials and the front of all, kept up trial by trial."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
@@ -49,8 +49,9 @@ class Standing:
         for trial in trials:
             before = self._state.get(trial.number)
             self.running += trial.state.open - (before is not None and before.open)
-            self.done += not trial.state.open
-            self.broken += not trial.state.open and not trial.measured
+            done_here = not trial.state.open and not trial.taken_over
+            self.done += done_here
+            self.broken += done_here and not trial.measured
             self._state[trial.number] = trial.state
         merged = ParetoFront.of([*self.front.trials, *(t for t in trials if t.measured)], self._problem)
         if merged.worst is not None:

@@ -1,4 +1,4 @@
-"""A search as one HTML file that needs no network: the plot of every trial, the front, the document."""
+"""A search as one HTML file that needs no network: every trial, the front, how predictors did, the document."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nas.trial import Trial
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from nas.predictor_quality import Judgement
     from nas.result import SearchResult
 
 _STYLE = """
@@ -27,6 +28,10 @@ pre {background: #f4f6f8; padding: 1rem; overflow-x: auto; font-size: .85rem}
 .arch {color: #51606f; font-size: .8rem}
 """
 _GREY, _BLUE = "#a9b4c0", "#1f6feb"
+_COLOURS = (_BLUE, "#d1663a", "#2f9e6e", "#9a5fc0", "#b08a1e", "#c2417c")
+
+LEARNT = 1000
+"""The report shows predictors that learnt from at most so many trials: beyond, fits take long."""
 
 
 def pareto_figure(result: SearchResult) -> Figure:
@@ -90,6 +95,47 @@ def pareto_figure(result: SearchResult) -> Figure:
     return figure
 
 
+def quality_figure(judgements: Sequence[Judgement]) -> Figure:
+    """Kendall's tau and the coverage of 90% intervals over the trials learnt from: a colour for each metric.
+
+    Full lines: held out. Dashed: later trials. Bars are 90% intervals.
+    """
+    from plotly.subplots import make_subplots
+
+    shown = {"kendall": "Kendall tau", "coverage_90": "measurements inside the 90% interval"}
+    figure = make_subplots(rows=1, cols=2, subplot_titles=list(shown.values()))
+    metrics = list(dict.fromkeys(j.metric for j in judgements))
+    for metric, judged_on in dict.fromkeys((j.metric, j.judged_on) for j in judgements):
+        line = [j for j in judgements if (j.metric, j.judged_on) == (metric, judged_on)]
+        for column, name in enumerate(shown, 1):
+            values = [j.figures[name] for j in line]
+            figure.add_scatter(
+                x=[j.trials for j in line],
+                y=[v.value for v in values],
+                error_y={
+                    "array": [v.high - v.value for v in values],
+                    "arrayminus": [v.value - v.low for v in values],
+                    "thickness": 1,
+                },
+                customdata=[[v.low, v.high, j.quality.count] for v, j in zip(values, line, strict=True)],
+                hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}] after %{x} trials, "
+                "on %{customdata[2]} networks",
+                name=f"{metric}, {judged_on.replace('_', ' ')}",
+                legendgroup=f"{metric} {judged_on}",
+                showlegend=column == 1,
+                line={
+                    "color": _COLOURS[metrics.index(metric) % len(_COLOURS)],
+                    "dash": "solid" if judged_on == "held_out" else "dash",
+                },
+                row=1,
+                col=column,
+            )
+    figure.add_hline(0.9, line={"color": _GREY, "width": 1}, row=1, col=2)
+    ticks = sorted({j.trials for j in judgements})
+    figure.update_xaxes(type="log", tickvals=ticks, title="trials learnt from")
+    return figure.update_layout(template="plotly_white", height=420, legend={"orientation": "h", "y": -0.25})
+
+
 def write_report(result: SearchResult, path: Path) -> Path:
     """Write the report; an existing file is replaced as a whole. Returns the path."""
     text = render(result)
@@ -110,6 +156,8 @@ def render(result: SearchResult) -> str:
     for trial in result.all_trials:
         counts[trial.state.value] = counts.get(trial.state.value, 0) + 1
     told = ", ".join(f"{n} {state}" for state, n in counts.items()) or "no trials"
+    if taken := sum(t.taken_over for t in result.all_trials):
+        told += f"; {taken} of them measured by other jobs"
     title = html.escape(job.spec.name)
     wanted = html.escape(", ".join(map(str, (*job.spec.objectives, *job.spec.constraints))))
     reference = ", ".join(f"{v:.6g}" for v in result.front.reference or ())
@@ -123,9 +171,31 @@ def render(result: SearchResult) -> str:
 <h2>Pareto front</h2>{_table(result, result.front.trials)}
 <p>Metrics are of the validation split. Test metrics, where they stand, were measured once, at the end, on
 networks trained again by the same recipe and seed.</p>
+{_predictors(result)}
 <h2>Document</h2><pre>{html.escape(json.dumps(job.spec.dump(), indent=2))}</pre>
 </body></html>
 """
+
+
+def _predictors(result: SearchResult) -> str:
+    """How far predictors can be trusted, with a picture where there is something to show."""
+    import plotly.io
+
+    from nas.predictor_quality import predictor_quality
+
+    found = predictor_quality(result.study.space, result.job.spec.problem, result.all_trials, LEARNT)
+    told = ". ".join(found.remarks)
+    parts = ["<h2>How far predictors can be trusted</h2>", f"<p>{html.escape(told)}.</p>" if told else ""]
+    if found.judgements:
+        figure = quality_figure(found.judgements)
+        parts.append(plotly.io.to_html(figure, include_plotlyjs=False, full_html=False))
+        parts.append(
+            "<p>A predictor that had learnt from the first trials, judged on networks that it had not seen. Held "
+            "out: each of these trials, expected from the others. Later: the trials that followed. The searcher "
+            "chose these, most of them near the best, so their ranks are harder to tell than those of random "
+            "networks.</p>"
+        )
+    return "".join(parts)
 
 
 def _highlights(result: SearchResult) -> str:
@@ -172,7 +242,8 @@ def _front_marker(front: Sequence[Trial], others: Sequence[Objective]) -> dict[s
 def _hover(trial: Trial) -> str:
     values = "<br>".join(f"{html.escape(k)} = {v:.6g}" for k, v in trial.metrics.items())
     arch = "<br>".join(f"{html.escape(k)}: {html.escape(str(v))}" for k, v in trial.architecture.items())
-    return f"<b>trial {trial.number}</b><br>{values}<br><br>{arch}"
+    origin = f" (from {trial.origin})" if trial.origin else ""
+    return f"<b>trial {trial.number}</b>{html.escape(origin)}<br>{values}<br><br>{arch}"
 
 
 def _number(value: float | None) -> str:

@@ -87,6 +87,17 @@ Outcome: TypeAlias = Measured | Broken
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A trial of another job."""
+
+    job: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"job {self.job}, trial {self.number}"
+
+
+@dataclass(frozen=True)
 class Trial:
     """One evaluation of one architecture within a job."""
 
@@ -95,7 +106,7 @@ class Trial:
     proposal: Proposal
     state: TrialState = TrialState.RUNNING
     attempt: int = 1
-    """Counts starts; more than 1 after a lost worker."""
+    """Counts starts; more than 1 after a lost worker, 0 where another job measured it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Empty unless the trial was measured."""
     feasible: bool | None = None
@@ -107,6 +118,8 @@ class Trial:
     created_at: float = 0.0
     """Unix time, seconds."""
     finished_at: float | None = None
+    origin: Origin | None = None
+    """The trial of another job that gave the architecture and, where it was taken over, the metrics."""
 
     def __post_init__(self) -> None:
         if self.state.open != (self.order is None):
@@ -123,6 +136,11 @@ class Trial:
     def measured(self) -> bool:
         """Whether there are metrics of a full evaluation."""
         return self.state is TrialState.SUCCEEDED
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether another job measured it, so that it cost this one nothing."""
+        return self.attempt == 0
 
     def start(self) -> Trial:
         """PENDING to RUNNING."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.job import Job, JobState
 from nas.pareto import ParetoFront
@@ -13,6 +14,9 @@ from nas.trial import Trial, TrialState
 from search_spaces import Architecture, Choice
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
+
+if TYPE_CHECKING:
+    from nas.predictor_quality import PredictorQuality
 
 
 def job_dict(job: Job) -> dict[str, Any]:
@@ -44,6 +48,7 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
         "feasible": trial.feasible,
         "attempt": trial.attempt,
         "fidelity": trial.proposal.fidelity,
+        "origin": None if trial.origin is None else asdict(trial.origin),
         "created_at": time(trial.created_at),
         "finished_at": time(trial.finished_at),
     }
@@ -62,6 +67,21 @@ def front_dict(front: ParetoFront, reference: Sequence[float] | None = None) -> 
         "hypervolume": volume if math.isfinite(volume) else None,  # metrics near the largest double
         "reference": None if point is None else list(point),
     }
+
+
+def quality_dict(found: PredictorQuality) -> dict[str, Any]:
+    """How well predictors did: of each figure its `value`, and `low` and `high`, the ends of its 90% interval."""
+    rows = [
+        {
+            "metric": j.metric,
+            "trials": j.trials,
+            "judged_on": j.judged_on,
+            "count": j.quality.count,
+            **{name: asdict(figure) for name, figure in j.figures.items()},
+        }
+        for j in found.judgements
+    ]
+    return {"predictor_quality": rows, "remarks": list(found.remarks)}
 
 
 def space_summary(space: DeclaredSpace) -> dict[str, Any]:

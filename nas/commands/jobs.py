@@ -11,6 +11,7 @@ from nas.commands.show import faults_told, print_json, say, table, trial_rows
 if TYPE_CHECKING:
     from nas.contracts import Request
     from nas.local import LocalStore
+    from nas.trial import Trial
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="id of a job, or 'latest'")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, as the HTTP API does")]
@@ -46,10 +47,14 @@ def trials(
         print_json({"trials": [trial_dict(t) for t in found], "next_page_token": None})
         return
     columns, rows = trial_rows(found, spec.problem.metrics)
-    extra = [
-        [t.state.value, t.reason or ("" if t.feasible in (True, None) else "breaks a constraint")] for t in found
-    ]
+    extra = [[t.state.value, t.reason or _remark(t)] for t in found]
     table([*columns, "state", "reason"], [[*row, *more] for row, more in zip(rows, extra, strict=True)])
+
+
+def _remark(trial: Trial) -> str:
+    broken = "breaks a constraint" if trial.feasible is False else ""
+    origin = f"from {trial.origin}" if trial.origin else ""
+    return "; ".join(filter(None, [broken, origin]))
 
 
 def pareto(job: JobId, json: Json = False) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nas.commands.jobs import named, store_of_settings
 from nas.commands.show import BAD_INPUT, INTERRUPTED, fail, faults_told, print_json, say, table, trial_rows
 
 if TYPE_CHECKING:
     from nas.local import LocalStore
     from nas.result import SearchResult
     from nas.runner import Study
+    from nas.trial import Trial
 
 Executor = Literal["ray", "inline", "simulated"]
 Tested = Literal["best", "front", "none"]
@@ -27,26 +30,34 @@ def search(
     test: Annotated[Tested, typer.Option(help="networks to measure on test data at the end")] = "best",
     report: Annotated[Path | None, typer.Option(help="write an HTML report here")] = None,
     resume: Annotated[str | None, typer.Option(metavar="JOB", help="go on with a job, instead of SPEC")] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option("--warm-start", metavar="JOB", help="learn from this job (id, or latest); repeatable"),
+    ] = None,
     validate_only: Annotated[bool, typer.Option(help="check the document, and do nothing")] = False,
     json: Annotated[bool, typer.Option("--json", help="print the front as JSON")] = False,
 ) -> None:
     """Search on this machine; the job is kept in the database (NAS_DATABASE_URL)."""
     if (spec is None) == (resume is None):
         fail("give either a document or --resume JOB", BAD_INPUT)
-    if resume is not None and not (trials is parallel is seed is None and not validate_only):
-        fail("--resume goes on with the job's own document; leave out --trials, --parallel and --seed", BAD_INPUT)
+    if resume is not None and not (trials is parallel is seed is None and not warm_start and not validate_only):
+        options = "--trials, --parallel, --seed and --warm-start"
+        fail(f"--resume goes on with the job's own document; leave out {options}", BAD_INPUT)
     with faults_told():
         from nas.executors import session
         from nas.local import read_study, study_of, submit
         from nas.settings import open_configured_store
 
         if resume is None:
-            study = read_study(spec or "", max_trial_count=trials, parallel_trial_count=parallel, seed=seed)
+            jobs = [named(store_of_settings(), job) for job in warm_start or ()]
+            budget = {"max_trial_count": trials, "parallel_trial_count": parallel}
+            study = read_study(spec or "", **budget, seed=seed, warm_start=jobs or None)
             if validate_only:
-                say(f"the document is valid: {study.space.size:.3g} points")
+                _validated(study)
                 return
             store = open_configured_store()
             job_id = submit(store, study)
+            _say_warm_start(store.trials(job_id))
         else:
             store, job_id = open_configured_store(), resume
             study = study_of(store.job(job_id).spec)
@@ -60,6 +71,22 @@ def search(
     _show(result, json)
     if report is not None:
         say(f"report: {result.report(report)}")
+
+
+def _validated(study: Study) -> None:
+    """Look up the jobs that the document names, and say that it is valid. Without such, opens no database."""
+    from nas.warm_start import first_trials
+
+    if study.spec.warm_start:
+        first_trials(store_of_settings(), study.spec, study.space)
+    say(f"the document is valid: {study.space.size:.3g} points")
+
+
+def _say_warm_start(trials: Sequence[Trial]) -> None:
+    """What a new job begins with."""
+    taken = sum(t.taken_over for t in trials)
+    if trials:
+        say(f"warm start: {taken} trials taken over, {len(trials) - taken} networks to be measured anew first")
 
 
 def _driven(store: LocalStore, study: Study, job_id: str, executor: Executor) -> SearchResult:

@@ -35,6 +35,14 @@ class CallableConfig(EvaluatorSettings):
     def metrics(self) -> None:
         """Only running the function can tell."""
 
+    def measures_like(self, other: EvaluatorSettings) -> bool:
+        """The same function of a module, by its name; names of lambdas, methods and classes say too little."""
+        name = self.function.partition(":")[2]
+        try:
+            return self == other and name.isidentifier() and inspect.isroutine(_load(self.function))
+        except Exception:  # importing runs the user's code
+            return False
+
     def faults(self, space: Space) -> list[Fault]:
         """Whether the function can be imported."""
         try:

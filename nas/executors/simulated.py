@@ -13,7 +13,8 @@ from nas.trial import Broken, BrokenKind, Measured, Outcome, Trial
 SECONDS = "train_seconds"
 """The metric that tells how long a measurement takes."""
 START, END = "start_seconds", "end_seconds"
-"""Metrics that every measured trial gets: when it started and ended, in simulated seconds of the search."""
+"""Metrics that every measured trial gets: when it started and ended, in simulated seconds of the search. They are
+of the search and not of the network, so another job that takes the trial over does not get them."""
 WITHOUT = 1.0
 """Seconds of a trial that does not tell: it broke, or its evaluator gives no such metric."""
 

@@ -111,6 +111,11 @@ class Ledger:
         return found
 
 
+def counted(trials: Iterable[Trial]) -> dict[TrialState, int]:
+    """Trials by state; states without trials are missing."""
+    return dict(Counter(t.state for t in trials))
+
+
 def after_release(current: JobState, wanted: JobState) -> JobState:
     """The state that a job takes when its runner lets go: a request that the runner missed is honoured.
 

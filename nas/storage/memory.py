@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from nas.contracts import LeaseLost, Request
 from nas.job import Job, JobSpec, JobState, requested
 from nas.storage.ids import new_id
-from nas.storage.ledger import ON_REQUEST, Ledger, after_claim, after_release, storable
+from nas.storage.ledger import ON_REQUEST, Ledger, after_claim, after_release, counted, storable
 from nas.trial import Outcome, Proposal, Trial
 
 
@@ -63,13 +63,15 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to close; every store can be closed."""
 
-    def submit(self, spec: JobSpec, *, queued: bool = True) -> Job:
+    def submit(self, spec: JobSpec, *, queued: bool = True, trials: Sequence[Trial] = ()) -> Job:
         """A new job: QUEUED for any runner, or else PAUSED, for whoever claims it by its id."""
         state = JobState.QUEUED if queued else JobState.PAUSED
+        waiting = [t for t in trials if t.state.open]
         with self._lock:
             job = Job(id=new_id(), spec=spec, state=state, created_at=time.time())
-            self._records[job.id] = _Record(job, Ledger(spec.problem))
-        return job
+            record = _Record(job, Ledger(spec.problem, waiting, counted(trials)), list(trials))
+            self._records[job.id] = record
+            return record.seen()
 
     def job(self, job_id: str) -> Job:
         """One job. Raises `KeyError`."""

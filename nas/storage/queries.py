@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, se
 
 from nas.job import JobState
 from nas.storage.clock import now
-from nas.storage.rows import CHANGING, changed_row, new_row
+from nas.storage.rows import CHANGING, changed_row, new_row, whole_row
 from nas.storage.schema import jobs, trials
 from nas.trial import Trial, TrialState
 
@@ -114,6 +114,13 @@ def let_go(connection: Connection, job_id: str, state: JobState, reason: str | N
 def add_trials(connection: Connection, job_id: str, new: Iterable[Trial]) -> None:
     """Write trials that are not there yet."""
     rows = [new_row(job_id, trial) for trial in new]
+    if rows:
+        connection.execute(_OPEN_TRIAL, rows)
+
+
+def add_whole_trials(connection: Connection, job_id: str, given: Iterable[Trial]) -> None:
+    """Write the trials that a job begins with, whatever their state."""
+    rows = [whole_row(job_id, trial) for trial in given]
     if rows:
         connection.execute(_OPEN_TRIAL, rows)
 

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Row
 
 from nas.job import Job, JobSpec, JobState
-from nas.trial import Proposal, Trial, TrialState
+from nas.trial import Origin, Proposal, Trial, TrialState
 from search_spaces import Architecture, Space
 from search_spaces.load import space_of
 
@@ -72,11 +72,24 @@ def new_row(job_id: str, trial: Trial) -> dict[str, object]:
     }
 
 
+def whole_row(job_id: str, trial: Trial) -> dict[str, object]:
+    """All columns, of a trial that a job begins with."""
+    origin = trial.origin
+    return {
+        **new_row(job_id, trial),
+        **_changing(trial),
+        "origin_job": None if origin is None else origin.job,
+        "origin_number": None if origin is None else origin.number,
+    }
+
+
 def changed_row(job_id: str, trial: Trial) -> dict[str, object]:
     """The columns of a trial that change, and under names of their own those that say which trial it is."""
+    return {"the_job": job_id, "the_number": trial.number, **_changing(trial)}
+
+
+def _changing(trial: Trial) -> dict[str, object]:
     return {
-        "the_job": job_id,
-        "the_number": trial.number,
         "state": trial.state.value,
         "attempt": trial.attempt,
         "metrics": _compact(trial.metrics) if trial.metrics else None,
@@ -114,6 +127,7 @@ def _trial(row: Row[Any], architecture: Architecture) -> Trial:
         order=row.finish_order,
         created_at=row.created_at,
         finished_at=row.finished_at,
+        origin=None if row.origin_job is None else Origin(row.origin_job, row.origin_number),
     )
 
 

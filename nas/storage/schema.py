@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that the tables below correspond to; revisions are ordered as text."""
 
 metadata = MetaData()
@@ -57,6 +57,8 @@ trials = Table(
     Column("finish_order", Integer),
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double),
+    Column("origin_job", String(64)),  # no foreign key: it may be a job of another database
+    Column("origin_number", Integer),
     Index("ix_trials_state", "job_id", "state"),
     Index("ix_trials_key", "job_id", "key"),
     Index("ix_trials_finish_order", "job_id", "finish_order", unique=True),

@@ -17,7 +17,7 @@ from nas.storage.clock import now
 from nas.storage.database import Database
 from nas.storage.ids import new_id
 from nas.storage.lease import SqlLease
-from nas.storage.ledger import ON_REQUEST, Ledger, after_claim, storable
+from nas.storage.ledger import ON_REQUEST, Ledger, after_claim, counted, storable
 from nas.storage.rows import Document, bare_trials_of, dump, job_of, trials_of
 from nas.storage.schema import jobs
 from nas.trial import Trial
@@ -52,10 +52,10 @@ class SqlStore:
         """Close all connections; the next use opens new ones."""
         self.database.close()
 
-    def submit(self, spec: JobSpec, *, queued: bool = True) -> Job:
+    def submit(self, spec: JobSpec, *, queued: bool = True, trials: Sequence[Trial] = ()) -> Job:
         """A new job: QUEUED for any runner, or else PAUSED, for whoever claims it by its id."""
         state = JobState.QUEUED if queued else JobState.PAUSED
-        job = Job(id=new_id(), spec=spec, state=state, created_at=time.time())
+        job = Job(id=new_id(), spec=spec, state=state, created_at=time.time(), counts=counted(trials))
         row = {
             "id": job.id,
             "name": storable(spec.name),
@@ -66,6 +66,7 @@ class SqlStore:
         }
         with self.database.writing() as connection:
             connection.execute(insert(jobs), row)
+            queries.add_whole_trials(connection, job.id, trials)
         return job
 
     def job(self, job_id: str) -> Job:

@@ -62,6 +62,33 @@ def test_curl_can_post_both_formats_without_naming_them(client, document):
     assert as_yaml.json()["spec"] == as_json.json()["spec"]
 
 
+def test_a_job_begins_with_what_another_has_learnt(client, store, search, document):
+    search.run(9)
+    document["warm_start"] = [search.id]
+    job = client.post("/v1/jobs", json=document).json()
+    assert (job["counts"]["SUCCEEDED"], job["counts"]["INFEASIBLE"]) == (8, 1)
+    assert job["spec"]["warm_start"] == [search.id]
+    trials = client.get(f"/v1/jobs/{job['id']}/trials").json()["trials"]
+    assert [t["origin"] for t in trials] == [{"job": search.id, "number": n} for n in range(9)]
+    assert {t["attempt"] for t in trials} == {0}
+    there = client.get(f"/v1/jobs/{search.id}/trials").json()["trials"]
+    assert [(t["key"], t["metrics"]) for t in trials] == [(t["key"], t["metrics"]) for t in there]
+    front = client.get(f"/v1/jobs/{job['id']}/pareto-front").json()
+    assert front["trials"][0]["origin"]["job"] == search.id
+
+
+def test_a_job_to_learn_from_that_does_not_fit_is_refused(client, store, search, document):
+    document["warm_start"] = [search.id, "0123"]
+    for flag in ("true", "false"):
+        answer = client.post(f"/v1/jobs?validate_only={flag}", json=document)
+        assert answer.status_code == 422
+        assert answer.json()["faults"] == [
+            {"path": "warm_start.0", "message": f"job {search.id}: it has measured no network yet"},
+            {"path": "warm_start.1", "message": "job 0123: there is no such job"},
+        ]
+    assert len(store.jobs()) == 1
+
+
 def test_validate_only_writes_nothing(client, store, document):
     answer = client.post("/v1/jobs?validate_only=true", json=document)
     assert answer.status_code == 200

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from api import models
 from nas.job import Job, JobSpec, JobState
 from nas.pareto import ParetoFront
-from nas.trial import Broken, BrokenKind, Measured, Proposal, Trial
+from nas.trial import Broken, BrokenKind, Measured, Origin, Proposal, Trial
 from nas.wire import front_dict, job_dict, readable, space_dict, space_summary, time, trial_dict
 from search_spaces import load_space, presets
 
@@ -46,10 +47,11 @@ def trials() -> list[Trial]:
         Measured({"accuracy": 0.8, "params": 1e4}),
         *(Broken(kind, "because") for kind in BrokenKind),
     ]
-    return [
+    closed = [
         trial.close(outcome, SPEC.problem, i, 2.0)
         for i, (trial, outcome) in enumerate(zip(opened, outcomes, strict=True))
     ]
+    return [replace(closed[0], attempt=0, origin=Origin("a1", 12)), *closed[1:]]
 
 
 @pytest.mark.parametrize("trial", [*trials(), Trial(7, Proposal(SPACE.sample(1, 0)[0]))], ids=lambda t: t.state)

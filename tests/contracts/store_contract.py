@@ -16,7 +16,7 @@ import pytest
 
 from nas.contracts import LeaseLost
 from nas.job import REQUESTS, JobSpec, JobState, WrongState, requested
-from nas.trial import MAX_ATTEMPTS, Broken, BrokenKind, Measured, Outcome, Proposal, TrialState
+from nas.trial import MAX_ATTEMPTS, Broken, BrokenKind, Measured, Origin, Outcome, Proposal, Trial, TrialState
 from search_spaces import load_space
 
 SPEC = JobSpec.parse(
@@ -35,6 +35,17 @@ ARCHITECTURES = load_space("digits-tiny").sample(200, 7)
 PROPOSALS = [Proposal(a) for a in ARCHITECTURES]
 GOOD = Measured({"accuracy": 0.9, "params": 1000.0})
 LOST = Broken(BrokenKind.LOST, "the worker died")
+BEGUN = [
+    *(
+        replace(
+            Trial(n, PROPOSALS[n]).close(end, SPEC.problem, n, 9.5), attempt=0, origin=Origin(f"job{n}", 7 - n)
+        )
+        for n, end in enumerate([GOOD, Broken(BrokenKind.INFEASIBLE, "too deep ☃")])
+    ),
+    Trial(2, PROPOSALS[2], TrialState.PENDING, origin=Origin("job2", 5)),
+    Trial(3, PROPOSALS[3], TrialState.PENDING),
+]
+"""Trials that a job may begin with."""
 
 Make = Callable[[float], Any]
 
@@ -94,6 +105,26 @@ class StoreContract:
     def test_a_name_that_databases_refuse_is_kept(self, store: Any) -> None:
         spec = JobSpec.parse({**SPEC.dump(), "name": "nul \0 snow ☃"})
         assert store.job(store.submit(spec).id).spec == spec
+
+    def test_a_job_begins_with_the_trials_that_it_is_given(self, store: Any) -> None:
+        job = store.submit(SPEC, trials=BEGUN)
+        assert store.job(job.id) == job
+        want = {TrialState.SUCCEEDED: 1, TrialState.INFEASIBLE: 1, TrialState.PENDING: 2}
+        assert dict(job.counts) == dict(store.jobs()[0].counts) == want
+        assert list(store.trials(job.id)) == BEGUN
+        lease = store.claim(job.id)
+        assert list(lease.trials()) == BEGUN
+        opened = lease.open([BEGUN[3], PROPOSALS[9], BEGUN[2]])
+        assert [(t.number, t.attempt, t.origin) for t in opened] == [
+            (3, 1, None),
+            (4, 1, None),
+            (2, 1, Origin("job2", 5)),
+        ]
+        assert [t.order for t in lease.close([(4, GOOD), (2, GOOD)])] == [2, 3]
+        assert list(store.trials(job.id))[:2] == BEGUN[:2]
+        assert store.trials(job.id)[2].origin == Origin("job2", 5)
+        lease.release(JobState.CANCELLED)
+        assert states(store, job.id)[3] is TrialState.CANCELLED
 
     def test_a_job_held_back_is_claimed_by_its_id_only(self, store: Any) -> None:
         job = store.submit(SPEC, queued=False)

@@ -62,6 +62,25 @@ def test_json_of_a_search_is_all_of_standard_output(run: Any) -> None:
     assert found["trials"]
 
 
+def test_a_search_learns_from_others(run: Any) -> None:
+    for seed in ("1", "2"):
+        run("search", "cheap.yaml", "--executor", "inline", "--trials", "6", "--seed", seed)
+    newest, oldest = (job["id"] for job in json.loads(run("jobs", "--json").stdout)["jobs"])
+    options = ["--executor", "inline", "--trials", "4", "--warm-start", "latest", "--warm-start", oldest]
+    searched = run("search", "cheap.yaml", *options)
+    assert searched.exit_code == 0, searched.output
+    assert "warm start: 12 trials taken over, 0 networks to be measured anew first" in searched.stderr
+    assert "4/4 trials" in searched.stderr
+    trials = json.loads(run("trials", "latest", "--json").stdout)["trials"]
+    assert [t["origin"] and t["origin"]["job"] for t in trials] == [newest] * 6 + [oldest] * 6 + [None] * 4
+    assert f"from job {oldest}, trial 5" in " ".join(run("trials", "latest").stdout.split())
+    for wrong in (["--validate-only"], []):
+        refused = run("search", "cheap.yaml", "--executor", "inline", "--warm-start", "nothing", *wrong)
+        assert refused.exit_code == 2
+        assert "warm_start.0: job nothing: there is no such job" in refused.stderr
+    assert run("search", "--resume", oldest, "--warm-start", newest).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from predictor_contract import DIGITS, made_up
 from scipy.stats import kendalltau, spearmanr
 
@@ -41,6 +43,32 @@ def test_intervals_hold_the_figures_of_all() -> None:
 def test_more_architectures_narrow_the_interval() -> None:
     widths = [(q := Quality.of(*_guesses(n)).kendall).high - q.low for n in (50, 300, 3000)]
     assert widths[0] > 1.5 * widths[1] > 3 * widths[2]
+
+
+@given(n=st.integers(2, 40), seed=st.integers(0, 1000), scale=st.sampled_from([0.0, 0.1, 1.0, 100.0]))
+@settings(max_examples=10)
+def test_intervals_hold_the_figure_and_stay_in_range(n: int, seed: int, scale: float) -> None:
+    truth, mean, std = _guesses(n, seed)
+    found = Quality.of(np.round(truth), mean, scale * std)
+    for name, least, most in (
+        ("kendall", -1, 1),
+        ("spearman", -1, 1),
+        ("precision", 0, 1),
+        ("precision_low", 0, 1),
+        ("coverage_50", 0, 1),
+        ("coverage_90", 0, 1),
+        ("z_squared", 0, np.inf),
+    ):
+        figure = getattr(found, name)
+        assert least <= figure.low <= figure.value <= figure.high <= most
+
+
+def test_coverage_of_a_few_is_not_certain() -> None:
+    """Ten of ten could be luck."""
+    truth = np.arange(10.0)
+    found = Quality.of(truth, truth + 0.01, np.ones(10))
+    assert found.coverage_90.value == found.coverage_90.high == 1.0
+    assert found.coverage_90.low == pytest.approx(10 / (10 + 1.6449**2))  # Wilson's score at a share of 1
 
 
 def test_a_standard_deviation_too_small_is_seen() -> None:

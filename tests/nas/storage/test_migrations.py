@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
-from store_contract import PROPOSALS, SPEC
+from store_contract import BEGUN, PROPOSALS, SPEC
 
 from nas.storage import DatabaseError, DatabaseOutOfDate, DatabaseTooNew, migrate, open_store
 from nas.storage.database import Database
@@ -75,6 +76,17 @@ def test_an_upgrade_of_what_is_up_to_date_changes_nothing(database: str) -> None
     before = store.trials(job.id)
     migrate.upgrade(database)
     assert store.trials(job.id) == before
+    store.close()
+
+
+def test_trials_outlive_the_way_down_and_up_without_their_origins(database: str) -> None:
+    store = open_store(database)
+    job = store.submit(SPEC, trials=BEGUN)
+    store.close()
+    migrate.downgrade(database, "0001")
+    assert migrate.current(database) == "0001"
+    migrate.upgrade(database)
+    assert store.trials(job.id) == [replace(t, origin=None) for t in BEGUN]
     store.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from store_contract import PROPOSALS, SPEC
+from store_contract import BEGUN, PROPOSALS, SPEC
 
 from nas.job import Job, JobState
 from nas.storage import open_store
@@ -78,9 +78,11 @@ class StoresAgree(RuleBasedStateMachine):
     def both(self, memory: Callable[[], Any], sql: Callable[[], Any]) -> None:
         assert answer(memory) == answer(sql)
 
-    @rule(target=jobs, queued=st.booleans())
-    def submit(self, queued: bool) -> Any:
-        pair = (self.memory.submit(SPEC, queued=queued).id, self.sql.submit(SPEC, queued=queued).id)
+    @rule(target=jobs, queued=st.booleans(), begun=st.sampled_from([[], BEGUN[:2], BEGUN]))
+    def submit(self, queued: bool, begun: Any) -> Any:
+        one, two = (store.submit(SPEC, queued=queued, trials=begun) for store in (self.memory, self.sql))
+        assert timeless(one) == timeless(two)
+        pair = (one.id, two.id)
         self.pairs.append(pair)
         return pair
 
