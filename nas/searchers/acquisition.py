@@ -35,9 +35,9 @@ class Warp:
     scale: float
 
     @classmethod
-    def of(cls, losses: Floats) -> Warp:
-        """Fitted to losses of shape (n,), n >= 1: linear from the best to the median, unless these all but tie."""
-        centre, largest = float(np.median(losses)), float(np.abs(losses).max())
+    def of(cls, losses: Floats, good: float = 0.5) -> Warp:
+        """Fitted to losses of shape (n,), n >= 1: linear in the best share `good`, unless these all but tie."""
+        centre, largest = float(np.quantile(losses, good)), float(np.abs(losses).max())
         deviation = largest * float((losses / largest).std()) if largest else 0.0  # squares of 1e200 are infinite
         return cls(centre, max(centre - float(losses.min()), 0.01 * deviation) or 1.0)
 
@@ -61,9 +61,13 @@ class Frame:
 
     @classmethod
     def of(cls, front: Floats, losses: Floats) -> Frame:
-        """From the best of the front (f, m) to a tenth beyond nearly the worst of feasible losses (n, m)."""
+        """From the best of the front (f, m) to a tenth beyond nearly the worst of typical losses (n, m).
+
+        A collapsed network may be on the front as the fastest of all; it stretches nothing.
+        """
         ideal = front.min(axis=0)
-        width = np.maximum(front.max(axis=0), np.quantile(losses, 0.95, axis=0)) - ideal
+        usual, own = np.quantile(losses, 0.95, axis=0) - ideal, front.max(axis=0) - ideal
+        width = np.where(usual > 0, usual, own)
         return cls(ideal, ideal + 1.1 * np.where(width > 0, width, 1.0))
 
     def scale(self, losses: Floats) -> Floats:

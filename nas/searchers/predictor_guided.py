@@ -31,7 +31,7 @@ from nas.searchers.acquisition import (
 )
 from nas.searchers.elite import Elite
 from nas.searchers.history import History
-from nas.searchers.surrogate import Learner, Surrogate
+from nas.searchers.surrogate import Learner
 from nas.trial import Proposal, Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import crossover, enumerate_all, identities, mutate, sample
@@ -174,8 +174,8 @@ class PredictorGuided:
         """
         model, problem, least = self._learner.surrogate(), self._problem, self._elite.least_violation
         front = self._elite.front
-        frame = Frame.of(front, np.concatenate([front, model.feasible_losses]))
-        there = np.concatenate([front, self._expected(model, pending)])
+        frame = Frame.of(front, np.concatenate([front, model.typical_losses]))
+        there = np.concatenate([front, model.expected_losses(pending)])
         rays = directions(DIRECTIONS, len(problem.objectives), rng)
 
         def judge(genes: Genes) -> NDArray[np.int64]:
@@ -190,10 +190,3 @@ class PredictorGuided:
             return best_first(broken, -worth, violation.mean(axis=0), frame.scale(loss).mean(axis=(0, 2)))
 
         return judge
-
-    def _expected(self, model: Surrogate, pending: Genes) -> Floats:
-        """Losses expected of the running trials that are expected to be feasible, shape (f, m)."""
-        if not len(pending):
-            return np.zeros((0, len(self._problem.objectives)))
-        values = model.sample(pending, np.zeros((1, len(self._problem.metrics))))[0]
-        return np.asarray(losses(self._problem, values)[violations(self._problem, values) == 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from nas.searchers.selection import ranks
 from nas.trial import Trial, TrialState
 from predictors.gaussian_process import GaussianProcess
 from search_spaces.architecture import Genes
+from search_spaces.operators import sample
 from search_spaces.space import Space
 
 Floats = NDArray[np.float64]
@@ -26,6 +28,10 @@ EVERY = 50
 """The surrogate learns from every trial until there are so many."""
 LEARNING_GROWTH = 1.02
 TUNING_GROWTH = 1.1
+GOOD = 0.25
+"""The share of an objective's values, the best, that predictors should tell apart most finely."""
+TYPICAL = 512
+"""So many architectures stand for the whole space."""
 BROKEN = (TrialState.INFEASIBLE, TrialState.FAILED)
 
 
@@ -47,8 +53,6 @@ class Surrogate:
         genes = space.canonical_genes(space.genes([t.architecture for t in measured]))
         values = np.array([[t.metrics[m] for m in problem.metrics] for t in measured])
         loss, violation = losses(problem, values), violations(problem, values)
-        self.feasible_losses = loss[violation == 0]
-        """Of the measured trials that are feasible, shape (n, objectives)."""
         self._exact = _exact(space, problem, genes, values)
         self._columns = _columns(problem, values, self._exact)
         rows = _relevant(loss, violation)
@@ -71,6 +75,17 @@ class Surrogate:
                 warped = guess.mean[:, i] + normal[:, [column.place]] * guess.std[:, i]
                 out[:, :, column.place] = column.sign * column.warp.back(warped)
         return out
+
+    def expected_losses(self, genes: Genes) -> Floats:
+        """Of those architectures (n, d) that are expected to be feasible, shape (f, objectives)."""
+        values = self.sample(genes, np.zeros((1, len(self._problem.metrics))))[0]
+        return np.asarray(losses(self._problem, values)[violations(self._problem, values) == 0])
+
+    @cached_property
+    def typical_losses(self) -> Floats:
+        """Losses expected of feasible architectures drawn from the whole space, shape (f, objectives)."""
+        drawn = sample(self._space, TYPICAL, np.random.default_rng(0))
+        return self.expected_losses(self._space.canonical_genes(drawn))
 
     def smoothed(self, genes: Genes, caution: float) -> Floats:
         """Metrics (n, metrics) expected apart from noise, taken for `caution` times what is most likely."""
@@ -158,9 +173,10 @@ def _exact(space: Space, problem: Problem, genes: Genes, values: Floats) -> dict
 
 def _columns(problem: Problem, values: Floats, exact: dict[int, str]) -> list[Column]:
     signs = {c.metric: 1.0 if c.relation == "<=" else -1.0 for c in problem.constraints}
-    signs |= {o.metric: o.loss(1.0) for o in problem.objectives}
+    sought = {o.metric: o.loss(1.0) for o in problem.objectives}
+    signs |= sought
     return [
-        Column(i, signs[metric], Warp.of(signs[metric] * values[:, i]))
+        Column(i, signs[metric], Warp.of(signs[metric] * values[:, i], GOOD if metric in sought else 0.5))
         for i, metric in enumerate(problem.metrics)
         if i not in exact
     ]
