@@ -49,7 +49,7 @@ step from the front, but near it the predictor is best (Schneider et al., "Mutat
 KEPT, CHILDREN = 24, 96
 SMALL = 2048
 """Spaces of at most so many gene tuples are candidates as a whole."""
-PARENTS = (8, 64)
+PARENTS = (16, 64)
 """The fewest and the most architectures that candidates are made from; between them, the whole front."""
 SAMPLES = 16
 DIRECTIONS = 64
