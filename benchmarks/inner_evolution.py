@@ -18,6 +18,7 @@ from nas.objectives import Problem
 from nas.searchers.inner import Ranked, children, distinct, evolve
 from nas.searchers.outlook import Outlook
 from nas.trial import Measured, Proposal, Trial
+from predictors import auto
 from search_spaces import load_space
 from search_spaces.architecture import Genes
 from search_spaces.operators import sample
@@ -45,7 +46,7 @@ def rates(space: Space, count: int, size: int, generations: int) -> dict[str, fl
     costs = space.costs(sample(space, 1000, np.random.default_rng(0)), ["macs"])["macs"]
     problem = Problem.parse(["max accuracy"], [f"macs <= {float(np.median(costs))!r}"])
     trials = made_up(space, count, problem)
-    fit, outlook = timed(lambda: Outlook(space, problem, trials, "auto"))
+    fit, outlook = timed(lambda: Outlook(space, problem, trials, auto(space)))
     rng = np.random.default_rng(1)
     genes = sample(space, size, rng)
     judged = outlook.judge(genes)

@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.objectives import Constraint, Objective, Problem
 from nas.searchers.inner import evolve
-from nas.searchers.outlook import Outlook, PredictorKind
+from nas.searchers.outlook import Outlook, PredictorKind, unfitted
 from nas.trial import Trial
 from search_spaces import Architecture, SpecError
 from search_spaces.architecture import Genes
@@ -70,7 +70,7 @@ def predictor_evolution(
     """
     whole = Problem((objective,), (*always, *constraints))
     _check(space, whole, trials)
-    outlook, rng = Outlook(space, whole, trials, predictor), np.random.default_rng(seed)
+    outlook, rng = Outlook(space, whole, trials, unfitted(predictor, space)), np.random.default_rng(seed)
     start = np.concatenate([outlook.genes, sample(space, SHARED, rng)])
     return [_member(space, trials, outlook, start, objective, c, always, rng) for c in constraints]
 
@@ -134,7 +134,7 @@ def _check(space: Space, problem: Problem, trials: Sequence[Trial]) -> None:
     if not measured:
         raise SpecError.at("trials", "none was measured; a family needs some to learn from")
     common = set.intersection(*(set(t.metrics) for t in measured))
-    known = common | set(space.costs(np.zeros((1, len(space.choices)), dtype=np.int64)))
+    known = common | set(space.cost_names)
     for path, metrics, allowed in (
         ("objective", [o.metric for o in problem.objectives], common),
         ("constraints", [c.metric for c in problem.constraints], known),

@@ -3,7 +3,8 @@
 Stacking as Breiman, "Stacked regressions", 1996: weights are not negative and sum to 1. From few architectures
 they stay close to what the errors of the models alone say. Standard deviations join what the models are unsure of
 with how far they disagree, and are scaled so that 90% of the held-out errors lie within 1.645 of them (split
-conformal prediction; Lei et al., "Distribution-free predictive inference for regression", 2018).
+conformal prediction; Lei et al., "Distribution-free predictive inference for regression", 2018). Length scales are
+found once, from all architectures, and then also used where some of these are held out.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.base import Z90, Column, FeaturePredictor, Floats, folds
+from predictors.base import Z90, Column, FeaturePredictor, Fit, Floats, folds
 from predictors.contract import Prediction
 from predictors.gradient_boosting import fit_trees
-from predictors.process import fit_fine_process, fit_process
+from predictors.process import tune_fine_process, tune_process
 from predictors.ridge import fit_line, fit_quadratic
 
-Fit: TypeAlias = Callable[[Floats, NDArray[np.int64], Floats], Column]
+Tune: TypeAlias = Callable[[Floats, NDArray[np.int64], Floats], Fit]
+"""Finds hyperparameters from features (n, columns), the block of each column, and one target (n,)."""
 
-MEMBERS: tuple[Fit, ...] = (fit_line, fit_quadratic, fit_process, fit_fine_process, fit_trees)
+
+def untuned(fit: Callable[[Floats, NDArray[np.int64], Floats], Column]) -> Tune:
+    """Of a model that has none, or finds them at every fit."""
+    return lambda _x, groups, _y: lambda x, y: fit(x, groups, y)
+
+
+MEMBERS = (untuned(fit_line), untuned(fit_quadratic), tune_process, tune_fine_process, untuned(fit_trees))
 ENOUGH = 5
 """Of fewer architectures nothing can be held out: the Gaussian process alone has to do."""
 TRUST = np.array([1.0, 1.0, 3.0, 1.0, 1.0])
@@ -37,7 +45,7 @@ NEGLIGIBLE = 0.05
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(Column):
     """One target: models with their weights and own errors, and the factor of the standard deviation."""
 
     models: Sequence[Column]
@@ -52,6 +60,10 @@ class Stack:
         means, stds = np.stack([model.guess(x) for model in self.models], axis=1)
         mean, std = _joined(self.weights, self.errors, means, stds)
         return mean, std * self.factor
+
+    def mean(self, x: Floats) -> Floats:
+        """See `Column`."""
+        return self.weights @ np.stack([model.mean(x) for model in self.models])
 
 
 class Auto(FeaturePredictor[Stack]):
@@ -72,18 +84,19 @@ class Auto(FeaturePredictor[Stack]):
     def learn(self, x: Floats, groups: NDArray[np.int64], y: Floats) -> Stack:
         """See `FeaturePredictor`."""
         if len(y) < ENOUGH:
-            return Stack([fit_process(x, groups, y)], np.ones(1), np.zeros(1), 1.0, None)
-        means, stds = np.zeros((2, len(MEMBERS), len(y)))
+            return Stack([tune_process(x, groups, y)(x, y)], np.ones(1), np.zeros(1), 1.0, None)
+        fits = [tune(x, groups, y) for tune in MEMBERS]
+        means, stds = np.zeros((2, len(fits), len(y)))
         for seen, unseen in folds(len(y)):
-            for i, fit in enumerate(MEMBERS):
-                means[i, unseen], stds[i, unseen] = fit(x[seen], groups, y[seen]).guess(x[unseen])
+            for i, fit in enumerate(fits):
+                means[i, unseen], stds[i, unseen] = fit(x[seen], y[seen]).guess(x[unseen])
         errors = np.sqrt(((means - y) ** 2).mean(axis=1))
         weights = stacked(means, y, errors)
         kept = np.flatnonzero(weights)
         weights, errors = weights[kept], errors[kept]
         mean, std = _joined(weights, errors, means[kept], stds[kept])
         factor = _factor(y - mean, std)
-        models = [MEMBERS[i](x, groups, y) for i in kept]
+        models = [fits[i](x, y) for i in kept]
         return Stack(models, weights, errors, factor, (mean, std * factor))
 
 

@@ -36,8 +36,8 @@ Layers: TypeAlias = "list[Tensor]"
 
 HIDDEN, EMBEDDING = 128, 64
 PRETRAINING_STEPS, BATCH = 400, 256
-STEPS = 150
-"""With the encoder frozen, and again as many with all weights."""
+STEPS = 100
+"""With the encoder frozen, and again as many with all weights; on at most `BATCH` networks each."""
 RATE, SLOW_RATE, DECAY = 3e-3, 1e-3, 1e-2
 CHUNK = 8192
 
@@ -56,17 +56,26 @@ class MlpEnsemble(GenePredictor):
         if unlabelled < 0 or members < 2:
             raise ValueError(f"unlabelled is {unlabelled}, members {members}; allowed: integers >= 0 and >= 2")
         self.unlabelled, self.members = unlabelled, members
+        self._pretrained: list[_Body] = []  # at most one; a list, so that copies share it
 
     def _learn(self, genes: Genes, targets: Floats) -> None:
-        self._inputs = _Inputs.of(self.space, self.scores, genes, self.unlabelled)
         self._level = targets.mean(axis=0)
         self._columns: list[tuple[Warp, _Learnt] | None] = []
         with one_torch_thread():
-            encoder = _pretrained(self._inputs, self.members)
-            known = self._inputs(genes)
+            body = self._body(genes)
+            self._inputs, known = body.inputs, body.inputs(genes)
             for y, open_to_learn in zip(targets.T, varies(targets), strict=True):
                 warp = Warp.of(y) if open_to_learn else None
-                self._columns.append((warp, _fitted(encoder, known, warp.forward(y))) if warp else None)
+                self._columns.append((warp, _fitted(body.encoder, known, warp.forward(y))) if warp else None)
+
+    def _body(self, genes: Genes) -> _Body:
+        """Pretrained once, at the first fit, as no target has a say in it; without other networks, on `genes`."""
+        if not self.unlabelled:
+            return _Body.of(self.space, self.scores, genes, self.members)
+        if not self._pretrained:
+            drawn = sample(self.space, self.unlabelled, np.random.default_rng(0))
+            self._pretrained.append(_Body.of(self.space, self.scores, drawn, self.members))
+        return self._pretrained[0]
 
     def _guess(self, genes: Genes) -> Prediction:
         out = Prediction(np.tile(self._level, (len(genes), 1)), np.zeros((len(genes), len(self._level))))
@@ -99,15 +108,13 @@ class _Inputs:
     encoding: Scale
     recipe: Scale
     statistic: Scale
-    drawn: Genes
 
     @classmethod
-    def of(cls, space: Space, scores: Scores | None, genes: Genes, unlabelled: int) -> _Inputs:
-        drawn = sample(space, unlabelled, np.random.default_rng(0)) if unlabelled else genes
+    def of(cls, space: Space, scores: Scores | None, drawn: Genes) -> _Inputs:
         scale = ScoreScale.of(scores(drawn)) if scores else None
         encoded, recipe = _encoded(space, drawn)
         statistics = _statistics(space, scores, scale, drawn)
-        return cls(space, scores, scale, Scale.of(encoded), Scale.of(recipe), Scale.of(statistics), drawn)
+        return cls(space, scores, scale, Scale.of(encoded), Scale.of(recipe), Scale.of(statistics))
 
     def __call__(self, genes: Genes) -> _Given:
         encoded, recipe = _encoded(self.space, genes)
@@ -116,6 +123,19 @@ class _Inputs:
         beside = np.concatenate([self.recipe(recipe) * np.sqrt(max(1, recipe.shape[1])), statistics], axis=1)
         encoded = self.encoding(encoded) * np.sqrt(max(1, encoded.shape[1]))
         return _Given(*(np.clip(a, -5, 5).astype(np.float32) for a in (encoded, beside, statistics)))
+
+
+@dataclass(frozen=True)
+class _Body:
+    """What fits begin with: how architectures are seen, and an encoder that statistics have taught."""
+
+    inputs: _Inputs
+    encoder: Sequence[NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, space: Space, scores: Scores | None, drawn: Genes, members: int) -> _Body:
+        inputs = _Inputs.of(space, scores, drawn)
+        return cls(inputs, _arrays(_pretrained(inputs(drawn), members)))
 
 
 @dataclass(frozen=True)
@@ -176,11 +196,10 @@ def _forward(layers: Layers, x: Tensor, last: bool = False) -> Tensor:
     return x
 
 
-def _pretrained(inputs: _Inputs, members: int) -> Layers:
-    """An encoder that a proxy head has taught statistics of drawn networks; untaught where there are none."""
+def _pretrained(given: _Given, members: int) -> Layers:
+    """An encoder that a proxy head has taught the statistics of networks; untaught where there are none."""
     import torch
 
-    given = inputs(inputs.drawn)
     encoder = _drawn_layers(members, (given.encoded.shape[1], HIDDEN, EMBEDDING), 0)
     if not given.statistics.shape[1] or len(given.encoded) < BATCH:
         return encoder
@@ -200,12 +219,12 @@ def _pretrained(inputs: _Inputs, members: int) -> Layers:
     return encoder
 
 
-def _fitted(encoder: Layers, given: _Given, y: Floats) -> _Learnt:
+def _fitted(pretrained: Sequence[NDArray[np.float32]], given: _Given, y: Floats) -> _Learnt:
     """The accuracy head, at first alone, then with the encoder; member k leaves out every row of its fold."""
     import torch
 
-    members = len(encoder[0])
-    encoder = [layer.detach().clone().requires_grad_() for layer in encoder]
+    members = len(pretrained[0])
+    encoder = [torch.from_numpy(layer.copy()).requires_grad_() for layer in pretrained]
     head = _drawn_layers(members, (EMBEDDING + given.beside.shape[1], EMBEDDING, 1), 3)
     left = np.random.default_rng(4).permutation(len(y)) % members == np.arange(members)[:, None]
     if len(y) < 2 * members:
@@ -214,21 +233,28 @@ def _fitted(encoder: Layers, given: _Given, y: Floats) -> _Learnt:
     beside = torch.from_numpy(given.beside).expand(members, *given.beside.shape)
     weights = torch.from_numpy((~left / (~left).sum(axis=1, keepdims=True)).astype(np.float32))
 
-    def guess() -> Tensor:
-        return _forward(head, torch.cat([_forward(encoder, x), beside], dim=2), last=True)[:, :, 0]
+    def guess(embedded: Tensor, rows: Tensor) -> Tensor:
+        return _forward(head, torch.cat([embedded, beside[:, rows]], dim=2), last=True)[:, :, 0]
 
+    every, rng = torch.arange(len(y)), np.random.default_rng(5)
+    with torch.no_grad():
+        frozen = _forward(encoder, x)
     for layers, rate in ((head, RATE), ([*encoder, *head], SLOW_RATE)):
         optimizer = torch.optim.AdamW(layers, rate, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         for _ in range(STEPS):
-            found = guess()
-            loss = (
-                torch.nn.functional.huber_loss(found, target.expand_as(found), reduction="none") * weights
-            ).sum()
+            rows = every if len(y) <= BATCH else torch.from_numpy(rng.choice(len(y), BATCH, replace=False))
+            found = guess(frozen[:, rows] if layers is head else _forward(encoder, x[rows]), rows)
+            losses = torch.nn.functional.huber_loss(found, target[rows].expand_as(found), reduction="none")
+            loss = (losses * weights[:, rows]).sum() * (len(y) / len(rows))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    off = (guess().detach().numpy() - y)[left if left.any() else ~left]
-    inner, outer = ([layer.detach().numpy() for layer in layers] for layers in (encoder, head))
-    return _Learnt(inner, outer, float(np.sqrt((off**2).mean())))
+    with torch.no_grad():
+        off = (guess(_forward(encoder, x), every).numpy() - y)[left if left.any() else ~left]
+    return _Learnt(_arrays(encoder), _arrays(head), float(np.sqrt((off**2).mean())))
+
+
+def _arrays(layers: Layers) -> list[NDArray[np.float32]]:
+    return [layer.detach().numpy() for layer in layers]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.base import FeaturePredictor, Floats
+from predictors.base import Column, FeaturePredictor, Floats
 
 if TYPE_CHECKING:
     from sklearn.ensemble import ExtraTreesRegressor
@@ -21,7 +21,7 @@ TREES = 200
 
 
 @dataclass(frozen=True)
-class Forest:
+class Forest(Column):
     """A forest for one target."""
 
     trees: ExtraTreesRegressor

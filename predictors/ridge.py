@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.base import FeaturePredictor, Floats
+from predictors.base import Column, FeaturePredictor, Floats
 from predictors.features import COSTS, SCORES
 from predictors.threads import single_thread
 
@@ -24,7 +24,7 @@ MAX_ROWS = 2000
 
 
 @dataclass(frozen=True)
-class RidgeColumn:
+class RidgeColumn(Column):
     """Weights of the features, and of the known architectures where products are used."""
 
     columns: NDArray[np.int64]
@@ -70,22 +70,29 @@ def fit_ridge(x: Floats, columns: NDArray[np.int64], y: Floats, products: tuple[
         x, y = x[rows], y[rows]
     x = x[:, columns]
     with single_thread():
-        linear = x @ x.T
-        tried = [(*_leave_one_out(1 + linear + p * linear**2, y), p) for p in products]  # 1: the offset
+        tried = [(*_leave_one_out(*_spectrum(x, p), y), p) for p in products]
     error, dual, product = min(tried, key=lambda t: t[0])
     quadratic = product * dual if product else np.zeros(0)
     return RidgeColumn(columns, float(dual.sum()), x.T @ dual, x if product else x[:0], quadratic, error)
 
 
-def _leave_one_out(kernel: Floats, y: Floats) -> tuple[float, Floats]:
+def _spectrum(x: Floats, product: float) -> tuple[Floats, Floats]:
+    """Eigenvalues (k,) and eigenvectors (n, k) of the kernel of features (n, columns); the other values are 0."""
+    if not product and x.shape[1] < len(x):
+        vectors, roots, _ = np.linalg.svd(np.column_stack([np.ones(len(x)), x]), full_matrices=False)
+        return roots**2, vectors
+    linear = x @ x.T
+    values, vectors = np.linalg.eigh(1 + linear + product * linear**2)  # 1: the offset
+    return np.maximum(values, 0.0), vectors
+
+
+def _leave_one_out(values: Floats, vectors: Floats, y: Floats) -> tuple[float, Floats]:
     """The least root mean square error over all penalties, and the dual weights with that penalty."""
-    values, vectors = np.linalg.eigh(kernel)
-    values = np.maximum(values, 0.0)
     inner, squares = vectors.T @ y, vectors**2
     found: list[tuple[float, Floats]] = []
-    for penalty in PENALTIES * float(values.mean()):
-        shrunk = 1 / (values + penalty)
-        dual = vectors @ (shrunk * inner)
-        errors = dual / (squares @ shrunk)
+    for penalty in PENALTIES * float(values.sum() / len(y)):
+        lacking = 1 / penalty - 1 / (values + penalty)  # against directions of eigenvalue 0
+        dual = y / penalty - vectors @ (lacking * inner)
+        errors = dual / (1 / penalty - squares @ lacking)
         found.append((float(np.sqrt((errors**2).mean())), dual))
     return min(found, key=lambda t: t[0])

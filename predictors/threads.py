@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from predictors.contract import Prediction
 from search_spaces.architecture import Genes
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
+T = TypeVar("T")
 LARGE = 20_000
 """From so many architectures on it pays to share them between two threads."""
 
@@ -37,15 +37,17 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_halves(predict: Callable[[Genes], Prediction], genes: Genes) -> Prediction:
-    """Predict a large population in two threads, each with its own half; it must be safe to do so."""
+def in_halves(of: Callable[[Genes], T], genes: Genes) -> list[T]:
+    """What there is to say of a population, whole or, of a large one, of its halves in two threads.
+
+    `of` must be safe to be called by two threads at once.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     if len(genes) < LARGE:
-        return predict(genes)
+        return [of(genes)]
     with single_thread(), ThreadPoolExecutor(2) as pool:  # limited out here, so that neither half lifts the limit
-        halves = list(pool.map(predict, np.array_split(genes, 2)))
-    return Prediction(np.concatenate([h.mean for h in halves]), np.concatenate([h.std for h in halves]))
+        return list(pool.map(of, np.array_split(genes, 2)))
 
 
 @cache

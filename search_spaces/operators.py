@@ -28,9 +28,11 @@ def mutate(space: Space, genes: Genes, rng: np.random.Generator) -> Genes:
     `MAX_TRIES` times, then one of the row's neighbours is taken. A row that no single gene changes (a space of
     one network) comes back as it was.
     """
-    out = genes.copy()
-    todo = np.arange(len(genes)) if len(space.choices) else np.arange(0)
-    for _ in range(MAX_TRIES):
+    if not genes.size:
+        return genes.copy()
+    out = space.canonical_genes(_change_one(space, genes, rng))
+    todo = np.flatnonzero((out == genes).all(axis=1))
+    for _ in range(MAX_TRIES - 1):
         if not len(todo):
             break
         out[todo] = space.canonical_genes(_change_one(space, genes[todo], rng))

@@ -72,6 +72,11 @@ class Space(ABC):
         """Number of values of every choice, shape (d,)."""
         return np.array([len(c.values) for c in self.choices], dtype=np.int64)
 
+    @cached_property
+    def cost_names(self) -> tuple[str, ...]:
+        """The metrics that `costs` gives."""
+        return tuple(self.costs(np.zeros((1, len(self.choices)), dtype=np.int64)))
+
     def active(self, genes: Genes) -> NDArray[np.bool_]:
         """Which genes have an effect, shape (n, d)."""
         active = np.ones(genes.shape, dtype=bool)

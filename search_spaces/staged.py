@@ -60,11 +60,14 @@ class StagedSpace(DeclaredSpace):
 
     @override
     def active(self, genes: Genes) -> NDArray[np.bool_]:
-        active, of = super().active(genes), Values(genes)
-        for stage in self._stages:
-            if stage.topology.column is not None:  # with a shortcut, two blocks in parallel are as in series
-                pair = of.among(stage.depth, 2) & of.among(stage.block, *stage.section.residual_blocks)
-                active[:, stage.topology.column] &= np.logical_not(pair)
+        active = super().active(genes)
+        varied = [stage for stage in self._stages if stage.topology.column is not None]
+        if not varied:
+            return active
+        of = Values(genes)
+        for stage in varied:  # with a shortcut, two blocks in parallel are as in series
+            pair = of.among(stage.depth, 2) & of.among(stage.block, *stage.section.residual_blocks)
+            active[:, stage.topology.column] &= np.logical_not(pair)
         return active
 
     @override

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from benchmarks.ask_tell import run as ask_tell
 from benchmarks.search_peers import optuna_run, pymoo_run
 from benchmarks.search_problems import CASES, case
 from benchmarks.search_scores import Best, Share, tuples
@@ -135,3 +136,10 @@ def test_the_report_gives_mean_standard_error_and_least_over_all_problems_of_a_t
     assert "0.4000 ± 0.1291 (0.1000)" in "\n".join(report([whole]))
     goals = Row("single", "table", "random", 60, (50,), {"best accuracy": [[1.0]] * 4}, [10, 20, 30, 61])
     assert list(report([goals]))[-1].split()[2:] == ["30.2", "25.0", ">", "60", "0.75", "0.75"]
+
+
+def test_what_a_trial_costs_is_measured_up_to_the_last() -> None:
+    rows = ask_tell("nas-bench-201", "regularized_evolution", 40)
+    assert [row.trials for row in rows] == [40]
+    assert 0 < rows[0].mean <= rows[0].slowest
+    assert rows[0].megabytes > 10

@@ -54,7 +54,7 @@ class BandedEvolutionConfig(SearcherSettings):
 
     def faults(self, space: Space, problem: Problem) -> list[Fault]:
         """The metric must have a formula: the band is looked for before anything is evaluated."""
-        known = sorted(space.costs(np.zeros((1, len(space.choices)), dtype=np.int64)))
+        known = sorted(space.cost_names)
         if self.metric in known:
             return []
         allowed = ", ".join(known) or f"none, since {space.name} has no formulas"
@@ -104,34 +104,30 @@ class BandedEvolution:
         return self._space.canonical_genes(np.where(changed, drawn, mothers))
 
     def _banded(self, draw: Draw, rng: np.random.Generator) -> Genes:
-        """New rows of the band, or else the nearest rows found, the nearest first.
+        """New rows of the band, or else the nearest new rows found, the nearest first.
 
         From the second batch on, half of each are one-gene mutants of the nearest so far: a band that random
         draws seldom meet is walked to.
         """
-        genes, away = self._measured(draw(rng))
+        genes, away, new = self._nearest(draw(rng))
         stalled = 0
         for _ in range(ROUNDS):
-            inside = genes[away == 0]
-            new = [self._history.is_new(i) for i in identities(inside)]
-            if any(new):
-                first: Genes = inside[np.array(new)]
-                return first
-            fresh = draw(rng)
-            near = genes[rng.integers(min(NEAREST, len(genes)), size=BATCH // 2)]
-            fresh[: BATCH // 2] = mutate(self._space, near, rng)
-            more, further = self._measured(fresh)
-            stalled = stalled + 1 if 0 < away[0] <= further[0] else 0
-            order = np.argsort(np.concatenate([further, away]), kind="stable")[: 2 * BATCH]
-            genes, away = np.concatenate([more, genes])[order], np.concatenate([further, away])[order]
-            if stalled == PATIENCE:
+            least = away[new].min(initial=np.inf)
+            if least == 0 or stalled == PATIENCE:
                 break
-        return genes
+            near = genes[rng.integers(min(NEAREST, len(genes)), size=BATCH // 2)]
+            fresh = np.concatenate([mutate(self._space, near, rng), draw(rng)[BATCH // 2 :]])
+            genes, away, new = self._nearest(np.concatenate([fresh, genes]))
+            stalled = 0 if away[new].min(initial=np.inf) < least else stalled + 1
+        inside = new & (away == 0)
+        return genes[inside if inside.any() else new]
 
-    def _measured(self, genes: Genes) -> tuple[Genes, NDArray[np.float64]]:
-        """Rows by their distance from the band, relative to the limit, and these distances, shape (n,)."""
-        config = self._config
+    def _nearest(self, genes: Genes) -> tuple[Genes, NDArray[np.float64], NDArray[np.bool_]]:
+        """The rows nearest to the band, how far they are from it, relative to the limit, and which are new."""
+        config, rows = self._config, {identity: i for i, identity in enumerate(identities(genes))}
+        genes, new = genes[list(rows.values())], np.array([self._history.is_new(identity) for identity in rows])
         cost = self._space.costs(genes, [config.metric])[config.metric] / config.limit
         away = np.maximum(np.maximum(cost - 1, config.band - cost), 0)
         order = np.argsort(away, kind="stable")
-        return genes[order], away[order]
+        kept = order[new[order] | (np.arange(len(order)) < NEAREST)][: 2 * BATCH]  # others are of no use
+        return genes[kept], away[kept], new[kept]

@@ -7,7 +7,6 @@ Stuetzle, 2004). Where nothing better is around, the next climb begins elsewhere
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -16,9 +15,9 @@ from pydantic import Field
 
 from nas.config import SearcherSettings
 from nas.objectives import Problem
-from nas.searchers.history import History
+from nas.searchers.fold import Fold
 from nas.searchers.selection import Population, crowding, ranks
-from nas.trial import Proposal, Trial
+from nas.trial import Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import identities, neighbours, sample
 from search_spaces.space import Space
@@ -40,26 +39,13 @@ class LocalSearchConfig(SearcherSettings):
         return LocalSearch(self, space, problem, seed)
 
 
-class LocalSearch:
+class LocalSearch(Fold):
     """The front of the present climb, and which architectures are finished."""
 
     def __init__(self, config: LocalSearchConfig, space: Space, problem: Problem, seed: int) -> None:
-        self._config, self._space, self._problem, self._seed = config, space, problem, seed
-        self._history = History(space)
+        super().__init__(space, problem, seed)
+        self._config = config
         self._around = lru_cache(REMEMBERED)(self._neighbourhood)
-        self._clear()
-
-    def ask(self, n: int) -> Sequence[Proposal]:
-        """Random architectures to begin with, then new neighbours of the front."""
-        return self._history.propose(n, self._seed, self._draw)
-
-    def tell(self, trials: Iterable[Trial]) -> None:
-        """Every measured trial joins the climb; when nothing is left around its front, the next one begins."""
-        finished, again = self._history.tell(trials)
-        if again:
-            self._clear()
-        for trial in finished:
-            self._finish(trial)
 
     def _clear(self) -> None:
         self._finished: set[bytes] = set()
@@ -70,7 +56,8 @@ class LocalSearch:
         self._measured = 0
         self._walked: set[bytes] = set()  # members whose neighbours are all finished
 
-    def _finish(self, trial: Trial) -> None:
+    def _add(self, trial: Trial) -> None:
+        """Every measured trial joins the climb; when nothing is left around its front, the next one begins."""
         genes = self._space.canonical_genes(self._space.genes([trial.architecture]))
         self._finished.update(identities(genes))
         if trial.measured:

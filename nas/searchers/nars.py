@@ -19,7 +19,7 @@ from nas.config import SearcherSettings
 from nas.objectives import Problem
 from nas.searchers.acquisition import known_violations
 from nas.searchers.inner import Ranked, distinct, evolve
-from nas.searchers.outlook import Outlook, PredictorKind
+from nas.searchers.outlook import Outlook, PredictorKind, unfitted
 from nas.searchers.random import MAX_DIMENSIONS
 from nas.searchers.rounds import Rounds, unmeasured
 from nas.trial import Trial
@@ -59,6 +59,7 @@ class Nars(Rounds):
     def __init__(self, config: NarsConfig, space: Space, problem: Problem, seed: int) -> None:
         super().__init__(space, problem, seed, max(config.batch, 2), config.batch)
         self._config = config
+        self._blank = unfitted(config.predictor, space)
 
     def first(self, rng: np.random.Generator) -> Genes:
         """Some networks of the pool, drawn."""
@@ -67,7 +68,7 @@ class Nars(Rounds):
     def plan(self, trials: Sequence[Trial], number: int, length: int, rng: np.random.Generator) -> Genes:
         """The most promising networks that were not measured."""
         config = self._config
-        outlook = Outlook(self._space, self._problem, trials, config.predictor)
+        outlook = Outlook(self._space, self._problem, trials, self._blank)
         if number <= config.turns:
             pool = unmeasured(self._pool, outlook.genes)
             return Ranked.of(pool, *outlook.judge(pool), 2 * length).genes if len(pool) else pool

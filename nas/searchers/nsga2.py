@@ -6,7 +6,6 @@ leaves, needs no generations and so never waits for a slow worker (Durillo et al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,9 +14,9 @@ from pydantic import Field
 
 from nas.config import SearcherSettings
 from nas.objectives import Problem
-from nas.searchers.history import History
+from nas.searchers.fold import Fold
 from nas.searchers.selection import Population, crowding, ranks
-from nas.trial import Proposal, Trial
+from nas.trial import Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import crossover, mutate, sample
 from search_spaces.space import Space
@@ -27,7 +26,7 @@ class Nsga2Config(SearcherSettings):
     """Steady-state NSGA-II with uniform crossover and one-gene mutation."""
 
     kind: Literal["nsga2"] = "nsga2"
-    population: int = Field(default=40, ge=4)
+    population: int = Field(default=20, ge=4)
     crossover: float = Field(default=0.9, ge=0, le=1, description="probability that a child has two parents")
 
     def build(self, space: Space, problem: Problem, seed: int) -> Nsga2:
@@ -35,33 +34,22 @@ class Nsga2Config(SearcherSettings):
         return Nsga2(self, space, problem, seed)
 
 
-class Nsga2:
+class Nsga2(Fold):
     """The best `population` measured trials, with their ranks and crowding distances."""
 
     def __init__(self, config: Nsga2Config, space: Space, problem: Problem, seed: int) -> None:
-        self._config, self._space, self._problem, self._seed = config, space, problem, seed
-        self._history = History(space)
-        self._clear()
-
-    def ask(self, n: int) -> Sequence[Proposal]:
-        """Random architectures until the population is full, then children."""
-        return self._history.propose(n, self._seed, self._draw)
-
-    def tell(self, trials: Iterable[Trial]) -> None:
-        """Every measured trial competes for a place."""
-        finished, again = self._history.tell(trials)
-        if again:
-            self._clear()
-        for trial in finished:
-            if trial.measured:
-                self._compete(trial)
+        super().__init__(space, problem, seed)
+        self._config = config
 
     def _clear(self) -> None:
         self._population = Population(self._space, self._problem)
         self._rank: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._crowding: NDArray[np.float64] = np.zeros(0)
 
-    def _compete(self, trial: Trial) -> None:
+    def _add(self, trial: Trial) -> None:
+        """Every measured trial competes for a place."""
+        if not trial.measured:
+            return
         population = self._population
         population.add(trial)
         self._rank = ranks(population.losses, population.violations)
@@ -73,8 +61,9 @@ class Nsga2:
             self._rank, self._crowding = self._rank[left], self._crowding[left]
 
     def _draw(self, rng: np.random.Generator) -> Genes:
+        """Random architectures until the population is half full, then children."""
         population = self._population
-        if len(population) < self._config.population:
+        if len(population) < self._config.population // 2:
             return sample(self._space, 1, rng)
         mother, father = self._tournament(rng), self._tournament(rng)
         child = population.genes[[mother]]

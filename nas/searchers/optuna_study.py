@@ -22,6 +22,7 @@ from optuna.trial import TrialState as State
 
 from nas.objectives import Problem
 from nas.searchers.history import History
+from nas.searchers.selection import crowding, ranks
 from nas.trial import Proposal, Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import mutate
@@ -46,6 +47,9 @@ SAMPLERS: dict[str, tuple[Callable[..., BaseSampler], dict[str, Any]]] = {
 KEEPS_BOOKS = frozenset({"nsga2", "nsga3", "cmaes", "qmc"})
 """These write into the study when they are asked (generations, a covariance, an index), so past trials are asked
 for again, with their genes given."""
+EFFORT, LEAST = 20_000, 100
+"""The others look at every choice of every trial whenever they are asked, and at ten things more. Once they know
+`EFFORT` of these, or `LEAST` trials, they keep half of the trials: the latest, and the best."""
 OURS = ("seed", "constraints_func", "warn_independent_sampling")
 """Arguments that are not the user's to give."""
 DRAWS = 4
@@ -99,6 +103,7 @@ class OptunaSearcher:
             else CategoricalDistribution(tuple(range(len(c.values))))
             for c in space.choices
         }
+        self._most = max(LEAST, EFFORT // (10 + len(space.choices)))
         self._together = {name: d for name, d in sorted(self._distributions.items()) if not d.single()}
         self._clear()
 
@@ -125,9 +130,19 @@ class OptunaSearcher:
             self._clear()
         for trial in finished:
             if trial.measured:
-                self._enter(trial)
+                self._keep([trial])
+            if len(self._known) == self._most and self._config.sampler not in KEEPS_BOOKS:
+                kept = _kept(self._problem, self._known)
+                self._clear()
+                self._keep(kept)
+
+    def _keep(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            self._enter(trial)
+        self._known.extend(trials)
 
     def _clear(self) -> None:
+        self._known: list[Trial] = []
         self._storage = Storage()
         goals = [StudyDirection.MINIMIZE] * len(self._problem.objectives)
         with _quiet():
@@ -205,6 +220,15 @@ class Storage(InMemoryStorage):  # type: ignore[misc, unused-ignore]
             study.system_attrs = notes
             self._max_trial_id = count - 1
             self._prev_waiting_trial_number = dict.fromkeys(self._prev_waiting_trial_number, count)
+
+
+def _kept(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
+    """The latest quarter of measured trials, and as many of the best of the others, in order."""
+    losses = np.array([problem.losses(t.metrics) for t in trials])
+    rank = ranks(losses, np.array([problem.violation(t.metrics) for t in trials]))
+    order = np.lexsort((-crowding(losses, rank), rank))
+    latest = len(trials) - len(trials) // 4
+    return [*(trials[i] for i in np.sort(order[order < latest][: len(trials) // 4])), *trials[latest:]]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from nas.searchers.acquisition import agrees, losses, violations
 from nas.searchers.selection import ranks
 from nas.trial import Trial, TrialState
 from predictors.base import GenePredictor
+from predictors.threads import in_halves
 from search_spaces.architecture import Genes
 from search_spaces.space import Space
 
@@ -33,8 +35,8 @@ UNLIKELY = 1e6
 BROKEN = (TrialState.INFEASIBLE, TrialState.FAILED)
 
 
-def predictor(kind: PredictorKind, space: Space) -> GenePredictor:
-    """A predictor of this kind, not fitted yet."""
+def unfitted(kind: PredictorKind, space: Space) -> GenePredictor:
+    """A predictor of this kind."""
     import predictors
 
     match kind:
@@ -61,7 +63,8 @@ def judged(problem: Problem, metrics: Metrics) -> tuple[Floats, Floats]:
 class Outlook:
     """A pure function of the trials that it is made from; at least one of them must have been measured."""
 
-    def __init__(self, space: Space, problem: Problem, trials: Sequence[Trial], kind: PredictorKind) -> None:
+    def __init__(self, space: Space, problem: Problem, trials: Sequence[Trial], blank: GenePredictor) -> None:
+        """`blank`: copies of it are fitted, which share what it knows without any trial."""
         self._space, self._problem = space, problem
         measured = [t for t in trials if t.measured]
         self.genes: Genes = space.canonical_genes(space.genes([t.architecture for t in measured]))
@@ -78,23 +81,16 @@ class Outlook:
         self._predictor: GenePredictor | None = None
         if self._guessed:
             targets = np.stack([values[m][rows] for m in self._guessed], axis=1)
-            self._predictor = predictor(kind, space).fit_genes(self.genes[rows], targets)
-        self._success = self._learn_success(trials, kind)
+            self._predictor = copy(blank).fit_genes(self.genes[rows], targets)
+        self._success = self._learn_success(trials, blank)
 
     def expected(self, genes: Genes) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        """Means and standard deviations (n,) by metric, of canonical genes (n, d); formulas are certain.
-
-        Rounded to nine digits: the last ones differ between machines, and should decide nothing.
-        """
-        costs = self._space.costs(genes, self.exact) if self.exact else {}
-        means = {m: costs[m] for m in self.exact}
+        """Means and standard deviations (n,) by metric, of canonical genes (n, d); formulas are certain."""
         stds = {m: np.zeros(len(genes)) for m in self.exact}
-        if self._predictor is not None:
-            found = self._predictor.predict_genes(genes)
-            for i, (metric, unit) in enumerate(zip(self._guessed, self._units, strict=True)):
-                means[metric] = np.round(found.mean[:, i] / unit, 9) * unit
-                stds[metric] = found.std[:, i]
-        return means, stds
+        if self._predictor is None:
+            return self._means(genes, None), stds
+        found = self._predictor.predict_genes(genes)
+        return self._means(genes, found.mean), stds | dict(zip(self._guessed, found.std.T, strict=True))
 
     def judge(self, genes: Genes) -> tuple[Floats, Floats]:
         """Expected losses (n, objectives) and violations (n,) of canonical genes (n, d)."""
@@ -102,9 +98,10 @@ class Outlook:
 
     def judge_by(self, problem: Problem, genes: Genes) -> tuple[Floats, Floats]:
         """The same for another problem, whose metrics are among those of the own one."""
-        loss, excess = judged(problem, self.expected(genes)[0])
+        guessed = None if self._predictor is None else self._predictor.mean_genes(genes)
+        loss, excess = judged(problem, self._means(genes, guessed))
         if self._success is not None:
-            likely = np.round(self._success.predict_genes(genes).mean[:, 0], 9)
+            likely = np.round(self._success.mean_genes(genes)[:, 0], 9)
             excess += UNLIKELY * np.maximum(SURE - likely, 0.0)
         return loss, excess
 
@@ -112,7 +109,19 @@ class Outlook:
         """Genes of the best measured trials, at most `count`."""
         return self.genes[np.argsort(self.rank, kind="stable")[:count]]
 
-    def _learn_success(self, trials: Sequence[Trial], kind: PredictorKind) -> GenePredictor | None:
+    def _means(self, genes: Genes, guessed: Floats | None) -> dict[str, Floats]:
+        """Of formulas, and of what is guessed (n, metrics without formula); each of shape (n,).
+
+        Rounded to nine digits: the last ones differ between machines, and should decide nothing.
+        """
+        parts = in_halves(lambda rows: self._space.costs(rows, self.exact), genes) if self.exact else []
+        means = {m: np.concatenate([part[m] for part in parts]) for m in self.exact}
+        if guessed is not None:
+            for metric, unit, column in zip(self._guessed, self._units, guessed.T, strict=True):
+                means[metric] = np.round(column / unit, 9) * unit
+        return means
+
+    def _learn_success(self, trials: Sequence[Trial], blank: GenePredictor) -> GenePredictor | None:
         """Which networks can be measured at all, where some could not."""
         broken = [t.architecture for t in trials if t.state in BROKEN][-MOST // 2 :]
         if not broken:
@@ -120,7 +129,7 @@ class Outlook:
         bad = self._space.canonical_genes(self._space.genes(broken))
         genes = np.concatenate([self.genes[-MOST // 2 :], bad])
         succeeded = (np.arange(len(genes)) < len(genes) - len(bad)).astype(np.float64)
-        return predictor(kind, self._space).fit_genes(genes, succeeded)
+        return copy(blank).fit_genes(genes, succeeded)
 
 
 def _values(metric: str, trials: Sequence[Trial], costs: Metrics) -> Floats:

@@ -6,7 +6,6 @@ several objectives the best of the few is one of those that no other of them dom
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,9 +13,9 @@ from pydantic import Field
 
 from nas.config import SearcherSettings
 from nas.objectives import Problem
-from nas.searchers.history import History
+from nas.searchers.fold import Fold
 from nas.searchers.selection import Population, ranks
-from nas.trial import Proposal, Trial
+from nas.trial import Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import mutate, sample
 from search_spaces.space import Space
@@ -34,28 +33,24 @@ class RegularizedEvolutionConfig(SearcherSettings):
         return RegularizedEvolution(self, space, problem, seed)
 
 
-class RegularizedEvolution:
+class RegularizedEvolution(Fold):
     """The last `population` measured trials; nothing else is needed."""
 
     def __init__(self, config: RegularizedEvolutionConfig, space: Space, problem: Problem, seed: int) -> None:
-        self._config, self._space, self._problem, self._seed = config, space, problem, seed
-        self._history = History(space)
-        self._population = Population(space, problem)
+        super().__init__(space, problem, seed)
+        self._config = config
 
-    def ask(self, n: int) -> Sequence[Proposal]:
-        """Random architectures until the population is full, then mutants."""
-        return self._history.propose(n, self._seed, self._draw)
+    def _clear(self) -> None:
+        self._population = Population(self._space, self._problem)
 
-    def tell(self, trials: Iterable[Trial]) -> None:
-        """The youngest come in, the oldest go."""
-        finished, again = self._history.tell(trials)
-        if again:
-            self._population = Population(self._space, self._problem)
-        for trial in [t for t in finished if t.measured][-self._config.population :]:
+    def _add(self, trial: Trial) -> None:
+        """The youngest comes in, the oldest goes."""
+        if trial.measured:
             self._population.add(trial)
-        self._population.keep(np.arange(len(self._population))[-self._config.population :])
+            self._population.keep(np.arange(len(self._population))[-self._config.population :])
 
     def _draw(self, rng: np.random.Generator) -> Genes:
+        """Random architectures until the population is full, then mutants."""
         population, config = self._population, self._config
         if len(population) < config.population:
             return sample(self._space, 1, rng)

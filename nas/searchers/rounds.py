@@ -7,46 +7,33 @@ fresh searcher that is told everything plans the same, and no worker ever waits.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
 from nas.objectives import Problem
 from nas.searchers.acquisition import known_violations
-from nas.searchers.history import History
-from nas.trial import Proposal, Trial
+from nas.searchers.fold import Fold
+from nas.trial import Trial
 from search_spaces.architecture import Genes
 from search_spaces.operators import identities, mutate, sample
 from search_spaces.space import Space
 
-GROWTH = 10
+GROWTH = 6
 """A round is at least one in so many of the trials before it, so that planning does not become the dear part."""
 LEAST = 2
 """Nothing is planned before so many trials were measured."""
 DRAWN = 32
 
 
-class Rounds(ABC):
+class Rounds(Fold):
     """Finished trials in order; the plan of the current round is a pure function of those before it."""
 
     def __init__(self, space: Space, problem: Problem, seed: int, initial: int, batch: int) -> None:
         """`initial` trials come before the first plan, at least `batch` in every round after it."""
-        self._space, self._problem, self._seed = space, problem, seed
+        super().__init__(space, problem, seed)
         self._initial, self._batch = initial, batch
-        self._history = History(space)
-        self._clear()
-
-    def ask(self, n: int) -> Sequence[Proposal]:
-        """What the round has planned, the best first; once that is used up, mutants of it."""
-        return self._history.propose(n, self._seed, self._draw)
-
-    def tell(self, trials: Iterable[Trial]) -> None:
-        """Finished trials are noted; what they teach is looked at when a round begins."""
-        finished, again = self._history.tell(trials)
-        if again:
-            self._clear()
-        self._finished.extend(finished)
 
     @abstractmethod
     def plan(self, trials: Sequence[Trial], number: int, length: int, rng: np.random.Generator) -> Genes:
@@ -65,7 +52,12 @@ class Rounds(ABC):
         self._finished: list[Trial] = []
         self._planned: tuple[int, Genes] | None = None
 
+    def _add(self, trial: Trial) -> None:
+        """Finished trials are noted; what they teach is looked at when a round begins."""
+        self._finished.append(trial)
+
     def _draw(self, rng: np.random.Generator) -> Genes:
+        """What the round has planned, the best first; once that is used up, mutants of it."""
         planned = self._plan()
         if not len(planned):
             return self.first(rng)

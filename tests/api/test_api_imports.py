@@ -28,6 +28,7 @@ async def main():
     transport = httpx.ASGITransport(create_app(MemoryStore()))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         document = {"space": "digits-tiny", "objectives": ["max accuracy", "min params"]}
+        document["searcher"] = {"kind": "predictor_guided", "scores": ["naswot"]}
         job = await client.post("/v1/jobs", json=document)
         assert job.status_code == 202, job.text
         for path in ("", "/trials", "/pareto-front"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from predictor_contract import DIGITS, PredictorContract, made_up
+from predictor_contract import BENCH, DIGITS, PredictorContract, made_up, same
 from scipy.optimize import check_grad
 from scipy.stats import kendalltau
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -27,7 +28,9 @@ from predictors import (
 )
 from predictors.features import column_choices, cost_features, gene_features
 from predictors.gaussian_process import JITTER, _condition, _negative_log_likelihood, _predict
+from predictors.threads import LARGE
 from search_spaces import load_space
+from search_spaces.operators import sample
 from search_spaces.space import Space
 
 
@@ -116,6 +119,32 @@ def test_hyperparameters_can_be_lent() -> None:
     truth = targets[50:]
     assert np.abs(after.mean - truth).mean() < np.abs(before.mean - truth).mean()
     assert (after.std < before.std).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", [auto, BlockProcess, Ridge])
+def test_means_alone_are_those_of_the_prediction_in_populations_of_any_size(kind: type) -> None:
+    archs = BENCH.sample(40, 0)
+    model = kind(BENCH).fit(archs, np.column_stack([made_up(BENCH, archs), np.full(40, 3.0)]))
+    many = sample(BENCH, LARGE + 1, np.random.default_rng(0))
+    few = model.predict_genes(many[-50:])
+    for found in (model.mean_genes(many), model.predict_genes(many).mean):
+        np.testing.assert_allclose(found[-50:], few.mean, rtol=1e-9)
+    np.testing.assert_allclose(model.mean_genes(many[-50:]), few.mean, rtol=1e-9)
+    assert model.mean_genes(many[:0]).shape == (0, 3)
+
+
+def test_an_ensemble_is_pretrained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies share it, and what was learnt before does not matter."""
+    monkeypatch.setattr("predictors.mlp.PRETRAINING_STEPS", 20)
+    known, new = DIGITS.sample(30, 0), DIGITS.sample(20, 1)
+    fresh = MlpEnsemble(DIGITS, unlabelled=300, members=2).fit(known, made_up(DIGITS, known))
+    other = MlpEnsemble(DIGITS, unlabelled=300, members=2)
+    copied = copy(other)
+    other.fit(new, np.arange(20.0))
+    copied.fit(known, made_up(DIGITS, known))
+    assert copied._pretrained is other._pretrained
+    assert len(other._pretrained) == 1
+    same(copied.predict(new), fresh.predict(new))
 
 
 def test_features_have_one_choice_a_column() -> None:

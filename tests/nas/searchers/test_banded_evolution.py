@@ -30,6 +30,19 @@ class Weights(Space):
         return {"macs": (genes * (1.0 + np.arange(12) ** 2)).sum(axis=1)}
 
 
+class Numbers(Space):
+    """Five digits to the base of five; the cost is the number itself."""
+
+    name = "numbers"
+    choices = tuple(Choice(f"n{i}", tuple(range(5))) for i in range(5))
+
+    def build(self, arch: Architecture) -> None:  # type: ignore[override]
+        raise AssertionError
+
+    def costs(self, genes: np.ndarray, metrics: object = None) -> dict[str, np.ndarray]:
+        return {"macs": genes @ 5.0 ** np.arange(5)}
+
+
 def search(
     config: BandedEvolutionConfig, space: Space, count: int, seed: int = 0
 ) -> tuple[list[Proposal], list[float]]:
@@ -76,6 +89,15 @@ def test_a_band_that_holds_nothing_gives_the_nearest_to_it(limit: float, nearest
     most = 4 * (1.0 + np.arange(12) ** 2).sum()
     assert len({p.architecture.key for p in proposals}) == 30
     assert (spent > 0.9 * most).all() if nearest == "most" else (spent < 0.1 * most).all()
+
+
+def test_around_a_band_that_is_used_up_the_nearest_are_measured() -> None:
+    """Of costs 0 to 3124 the band holds 51, and 100 more lie within 50 of it."""
+    space = Numbers()
+    proposals, _ = search(BandedEvolutionConfig(limit=2000.0, initial=20), space, 130)
+    spent = costs(space, proposals)
+    assert ((spent >= 1950) & (spent <= 2000)).sum() == 51
+    assert ((spent >= 1890) & (spent <= 2060)).all()
 
 
 def test_a_metric_without_a_formula_is_refused_in_one_line() -> None:

@@ -13,8 +13,8 @@ from nas.check import check
 from nas.job import JobSpec
 from nas.objectives import Problem
 from nas.searchers.optuna import OptunaConfig
-from nas.searchers.optuna_study import OptunaSearcher
-from nas.trial import Measured, Trial
+from nas.searchers.optuna_study import LEAST, OptunaSearcher
+from nas.trial import Measured, Proposal, Trial
 from search_spaces import Architecture, Choice, Condition, SpecError
 from search_spaces.space import Space
 
@@ -96,6 +96,26 @@ def test_it_learns(name: str) -> None:
         return float(np.mean([t.metrics["loss"] if t.feasible else 60.0 for trials in runs for t in trials[30:]]))
 
     assert mean(CONFIGS[name]) < mean(CONFIGS["random"]) - 5
+
+
+def test_of_many_trials_the_best_and_the_latest_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.searchers.optuna_study.EFFORT", 0)
+    archs = MIXED.sample(LEAST + 40, 0)
+    trials = [
+        Trial(i, Proposal(a)).close(Measured(metrics(a)), ONE, i, 0.0)
+        for i, a in enumerate({a.key: a for a in archs}.values())
+    ]
+    searcher, shuffled = (CONFIGS["tpe"].build(MIXED, ONE, 0) for _ in range(2))
+    for trial in trials:
+        searcher.tell([trial])
+    shuffled.tell(trials[::-1])
+    asked, same = ([p.architecture.key for p in s.ask(2)] for s in (searcher, shuffled))
+    assert asked == same
+    assert isinstance(searcher, OptunaSearcher)
+    known = [t.values[0] for t in searcher._study.trials]
+    assert LEAST // 2 <= len(known) < LEAST < len(trials)
+    assert known[-LEAST // 4 :] == [t.metrics["loss"] for t in trials[-LEAST // 4 :]]
+    assert min(t.metrics["loss"] for t in trials if t.feasible) in known
 
 
 def test_a_gaussian_process_learns() -> None:
