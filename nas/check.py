@@ -50,6 +50,9 @@ def check(
     faults = []
     if not evaluator_given:
         faults += [Fault(f"evaluator.{f.path}", f.message) for f in spec.evaluator.faults(space)]
+    if not faults:
+        asked = spec.searcher.faults_for(spec.evaluator, space)
+        faults += [Fault(f"searcher.{f.path}", f.message) for f in asked]
     faults += [Fault(f"searcher.{f.path}", f.message) for f in spec.searcher.faults(space, spec.problem)]
     for i, fixed in enumerate(spec.initial):
         faults += [Fault(f"initial.{i}.{f.path}", f.message) for f in initial.faults(space, fixed)]
@@ -60,11 +63,6 @@ def check(
     if faults:
         raise SpecError(faults)
     return space
-
-
-def formula_metrics(space: Space) -> tuple[str, ...]:
-    """The metrics that the space knows from formulas."""
-    return tuple(space.costs(np.zeros((1, len(space.choices)), dtype=np.int64)))
 
 
 def _too_many_repeats(spec: JobSpec) -> list[Fault]:
@@ -80,7 +78,7 @@ def _unknown_metrics(spec: JobSpec, space: Space) -> list[Fault]:
     if measured is None:  # only running a function tells what it gives
         return []
     spread = map(deviation, measured) if spec.budget.repeats > 1 else ()
-    known = sorted({*measured, *spread, *formula_metrics(space)})
+    known = sorted({*measured, *spread, *space.cost_names})
     used = [(f"objectives.{i}.metric", o.metric) for i, o in enumerate(spec.objectives)]
     used += [(f"constraints.{i}", c.metric) for i, c in enumerate(spec.constraints)]
     return [
@@ -113,7 +111,7 @@ def _out_of_reach(constraints: Sequence[Constraint], space: Space) -> list[Fault
     monotonic in every gene, so the descent ends there. All together only where the space is small enough to be
     looked through: elsewhere nothing is refused that may be met after all, and the search will tell.
     """
-    known = formula_metrics(space)
+    known = space.cost_names
     exact = [(i, c) for i, c in enumerate(constraints) if c.metric in known]
     found = []
     for i, constraint in exact:

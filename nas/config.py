@@ -31,8 +31,16 @@ class SearcherSettings(Config, ABC):
     def build(self, space: Space, problem: Problem, seed: int) -> Searcher:
         """A fresh searcher that has been told nothing."""
 
+    def build_for(self, evaluator: EvaluatorSettings, space: Space, problem: Problem, seed: int) -> Searcher:
+        """The same for a job that measures by `evaluator`, which gives it scores where the settings name some."""
+        return self.build(space, problem, seed)
+
     def faults(self, space: Space, problem: Problem) -> list[Fault]:
         """What is wrong with these settings for this space and problem, with paths from the settings' own keys."""
+        return []
+
+    def faults_for(self, evaluator: EvaluatorSettings, space: Space) -> list[Fault]:
+        """What these settings ask of an evaluator, itself without faults, that it does not give."""
         return []
 
 

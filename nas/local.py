@@ -215,7 +215,9 @@ def study_of(spec: JobSpec, space: object = None, evaluator: object = None, sear
         measuring: Any = spec.evaluator.bind(used, spec.seed)
     else:
         measuring = evaluator if hasattr(evaluator, "evaluate") else CallableEvaluator(evaluator)  # type: ignore[arg-type]
-    asking: Any = searcher if _is_object(searcher) else spec.searcher.build(used, spec.problem, spec.seed)
+    asking: Any = searcher
+    if not _is_object(searcher):
+        asking = spec.searcher.build_for(spec.evaluator, used, spec.problem, spec.seed)
     return Study(spec=spec, space=used, searcher=asking, evaluator=measuring)
 
 

@@ -47,7 +47,7 @@ class Study:
         return cls(
             spec=spec,
             space=space,
-            searcher=spec.searcher.build(space, spec.problem, spec.seed),
+            searcher=spec.searcher.build_for(spec.evaluator, space, spec.problem, spec.seed),
             evaluator=spec.evaluator.bind(space, spec.seed),
         )
 

@@ -38,8 +38,7 @@ def cost_features(space: Space, genes: Genes) -> Floats:
 
     All but the peak of activations, see `DEAR`.
     """
-    probe = np.zeros((1, len(space.choices)), dtype=np.int64)
-    names = [name for name in space.costs(probe) if name != DEAR]
+    names = [name for name in space.cost_names if name != DEAR]
     costs = space.costs(genes, names) if names else {}
     columns = [np.arcsinh(costs[name]) for name in names]  # a logarithm that allows 0
     return np.stack(columns, axis=1) if columns else np.zeros((len(genes), 0))
@@ -107,6 +106,14 @@ class ScoreScale:
             rank = np.interp(value, known, np.linspace(0, 1, len(known))) - (value < known[0]) / len(known)
             columns += [value, rank, np.isfinite(score).astype(np.float64)]
         return np.stack(columns, axis=1) if columns else np.zeros((len(scores), 0))
+
+
+def score_columns(scores: Scores, genes: Genes) -> Callable[[Genes], Floats]:
+    """Gives scores of canonical genes as columns (n, 3 k), tamed and scaled by those of genes to learn from."""
+    known = scores(genes)
+    tame = ScoreScale.of(known)
+    scale = Scale.of(tame(known))
+    return lambda wanted: scale(tame(scores(wanted)))
 
 
 class Features:

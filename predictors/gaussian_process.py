@@ -1,4 +1,4 @@
-"""A Gaussian process over genes, how they are wired, and free costs.
+"""A Gaussian process over genes, how they are wired, free costs, and zero-cost scores where there are some.
 
 Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006: algorithm 2.1 for the posterior,
 section 5.4 for the gradient of the likelihood. One length scale a choice or block; a prior on it (as Hvarfner,
@@ -9,7 +9,7 @@ of many choices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Self
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.contract import Prediction
-from predictors.features import column_choices, cost_features, gene_features, targets_2d
+from predictors.features import Scores, column_choices, cost_features, gene_features, score_columns, targets_2d
 from predictors.threads import single_thread
 from search_spaces import Architecture
 from search_spaces.architecture import Genes
@@ -73,12 +73,11 @@ class GaussianProcess:
     `std` is that of a measurement, noise included. Where all targets are equal it is 0.
     """
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        groups, first = column_choices(space), np.zeros((1, len(space.choices)), dtype=np.int64)
-        widths = [block.shape[1] for block in self._blocks(first)]
-        numbers = len(space.choices) + np.arange(sum(w > 0 for w in widths))
-        self._groups = np.concatenate([groups, np.repeat(numbers, [w for w in widths if w])]).astype(np.int64)
+    def __init__(self, space: Space, scores: Scores | None = None) -> None:
+        """`scores`: zero-cost scores of canonical genes, where there are some; see `features.Scores`."""
+        self._space, self._scores = space, scores
+        self._scored: Callable[[Genes], Floats] | None = None
+        self._groups = column_choices(space)
         self._scales: list[_Scale] = []
         self._posteriors: list[_Posterior] = []
 
@@ -103,7 +102,12 @@ class GaussianProcess:
         y = targets_2d(targets, len(genes))
         self._centre, self._spread = y.mean(axis=0), y.std(axis=0)
         scaled = (y - self._centre) / np.where(self._spread > 0, self._spread, 1.0)
-        self._scales = like._scales if like else [_Scale.of(b) for b in self._blocks(genes)]
+        if like:
+            self._scored, self._scales, self._groups = like._scored, like._scales, like._groups
+        else:
+            self._scored = score_columns(self._scores, genes) if self._scores else None
+            blocks = self._blocks(genes)
+            self._scales, self._groups = [_Scale.of(b) for b in blocks], self._numbered(blocks)
         self._x = self._features(genes)
         with single_thread():
             thetas = [p.theta for p in like._posteriors] if like else _learn(self._x, self._groups, scaled)
@@ -142,17 +146,36 @@ class GaussianProcess:
     def _blocks(self, genes: Genes) -> list[Floats]:
         """What genes say only together: how they are wired, how often each value is taken, what it costs."""
         space = self._space
-        costs = cost_features(space, genes)
-        return [space.structure(genes), counts(space, genes), costs]
+        blocks = [space.structure(genes), counts(space, genes), cost_features(space, genes)]
+        return [*blocks, self._scored(genes)] if self._scored else blocks
+
+    def _numbered(self, blocks: Sequence[Floats]) -> NDArray[np.int64]:
+        """The length scale of every column: one a choice, then one a block that has columns."""
+        widths = [block.shape[1] for block in blocks if block.shape[1]]
+        numbers = len(self._space.choices) + np.arange(len(widths))
+        return np.concatenate([column_choices(self._space), np.repeat(numbers, widths)]).astype(np.int64)
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
     """Between all rows, shape (n, m)."""
-    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2 * a @ b.T
-    return np.asarray(np.maximum(squares, 0.0))
+    squares: Floats = a @ (-2 * b.T)
+    squares += (a * a).sum(axis=1)[:, None]
+    squares += (b * b).sum(axis=1)
+    return np.maximum(squares, 0.0, out=squares)
 
 
-def _matern(squared: Floats) -> tuple[Floats, Floats]:
+def _matern(squared: Floats) -> Floats:
+    """Matern-5/2 of squared distances, written over them: to allocate takes longer than to calculate."""
+    squared *= 5
+    r = np.sqrt(squared)
+    squared /= 3
+    squared += r
+    squared += 1
+    squared *= np.exp(np.negative(r, out=r), out=r)
+    return squared
+
+
+def _matern_and_change(squared: Floats) -> tuple[Floats, Floats]:
     """Matern-5/2 of squared distances, and minus twice its derivative with respect to them."""
     r = np.sqrt(5 * squared)
     decay = np.exp(-r)
@@ -199,7 +222,7 @@ def _negative_log_likelihood(theta: Floats, distances: Floats, linear: Floats, y
     n = len(y)
     signal, slope, noise = np.exp(theta[:3])
     inverse = np.exp(-2 * theta[3:])
-    similar, change = _matern((inverse @ distances).reshape(n, n))
+    similar, change = _matern_and_change((inverse @ distances).reshape(n, n))
     factor = cholesky(signal * similar + slope * linear + (noise + JITTER) * np.eye(n), lower=True)
     weights = cho_solve((factor, True), y)
     value = 0.5 * y @ weights + np.log(np.diag(factor)).sum() + 0.5 * n * np.log(2 * np.pi)
@@ -212,9 +235,11 @@ def _negative_log_likelihood(theta: Floats, distances: Floats, linear: Floats, y
 def _kernel(theta: Floats, groups: NDArray[np.int64], a: Floats, b: Floats) -> Floats:
     """Covariance of the function between rows, shape (n, m)."""
     scales = np.exp(theta[3:])[groups]
-    similar, _ = _matern(_squared_distances(a / scales, b / scales))
     signal, slope = np.exp(theta[:2])
-    return np.asarray(signal * similar + slope * (a @ b.T))
+    out = _matern(_squared_distances(a / scales, b / scales))
+    out *= signal
+    out += slope * (a @ b.T)
+    return out
 
 
 def _condition(theta: Floats, x: Floats, groups: NDArray[np.int64], y: Floats) -> _Posterior:

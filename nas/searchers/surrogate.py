@@ -15,6 +15,7 @@ from nas.objectives import Problem
 from nas.searchers.acquisition import Warp, agrees, losses, violations
 from nas.searchers.selection import ranks
 from nas.trial import Trial, TrialState
+from predictors.features import Scores
 from predictors.gaussian_process import GaussianProcess
 from search_spaces.architecture import Genes
 from search_spaces.operators import sample
@@ -47,8 +48,15 @@ class Column:
 class Surrogate:
     """A pure function of the trials it is made from, and of an older surrogate that lends hyperparameters."""
 
-    def __init__(self, space: Space, problem: Problem, trials: Sequence[Trial], like: Self | None = None) -> None:
-        self._space, self._problem = space, problem
+    def __init__(
+        self,
+        space: Space,
+        problem: Problem,
+        trials: Sequence[Trial],
+        like: Self | None = None,
+        scores: Scores | None = None,
+    ) -> None:
+        self._space, self._problem, self._scores = space, problem, scores
         measured = [t for t in trials if t.measured]
         genes = space.canonical_genes(space.genes([t.architecture for t in measured]))
         values = np.array([[t.metrics[m] for m in problem.metrics] for t in measured])
@@ -108,7 +116,7 @@ class Surrogate:
         if like is not None and older is not None:
             self._columns = like._columns
         warped = [c.warp.forward(c.sign * values[:, c.place]) for c in self._columns]
-        return GaussianProcess(self._space).fit_genes(genes, np.stack(warped, axis=1), older)
+        return GaussianProcess(self._space, self._scores).fit_genes(genes, np.stack(warped, axis=1), older)
 
     def _learn_success(self, measured: Genes, trials: Sequence[Trial]) -> GaussianProcess | None:
         broken = [t.architecture for t in trials if t.state in BROKEN][-MAX_TRAINING:]
@@ -117,7 +125,7 @@ class Surrogate:
         genes = np.concatenate([measured, self._space.canonical_genes(self._space.genes(broken))])
         succeeded = (np.arange(len(genes)) < len(measured)).astype(np.float64)
         self._share = float(succeeded.mean())
-        return GaussianProcess(self._space).fit_genes(genes, succeeded)
+        return GaussianProcess(self._space, self._scores).fit_genes(genes, succeeded)
 
 
 class Learner:
@@ -127,8 +135,8 @@ class Learner:
     which trials it has learnt from depends on their number alone.
     """
 
-    def __init__(self, space: Space, problem: Problem) -> None:
-        self._space, self._problem = space, problem
+    def __init__(self, space: Space, problem: Problem, scores: Scores | None = None) -> None:
+        self._space, self._problem, self._scores = space, problem, scores
         self._trials: list[Trial] = []
         self._needed = 0  # trials up to the first that was measured
         self._tuned: tuple[int, Surrogate] | None = None
@@ -144,13 +152,15 @@ class Learner:
         """What the trials teach, as of the last point of the schedule."""
         tuned = max(checkpoint(len(self._trials), TUNING_GROWTH), self._needed)
         if self._tuned is None or self._tuned[0] != tuned:
-            self._tuned = tuned, Surrogate(self._space, self._problem, self._trials[:tuned])
+            self._tuned = tuned, self._surrogate_of(tuned)
             self._learnt = self._tuned
         learnt = max(checkpoint(len(self._trials), LEARNING_GROWTH), self._needed)
         if self._learnt is None or self._learnt[0] != learnt:
-            like = self._tuned[1]
-            self._learnt = learnt, Surrogate(self._space, self._problem, self._trials[:learnt], like)
+            self._learnt = learnt, self._surrogate_of(learnt, self._tuned[1])
         return self._learnt[1]
+
+    def _surrogate_of(self, count: int, like: Surrogate | None = None) -> Surrogate:
+        return Surrogate(self._space, self._problem, self._trials[:count], like, self._scores)
 
 
 def checkpoint(count: int, growth: float) -> int:

@@ -9,7 +9,7 @@ import pytest
 from predictor_contract import BENCH, DIGITS, Bare, made_up
 from scipy.stats import kendalltau
 
-from predictors import MlpEnsemble, Prior, Ridge, ScoreTable, auto
+from predictors import GaussianProcess, MlpEnsemble, Prior, Ridge, ScoreTable, auto
 from predictors.base import Warp
 from predictors.features import Features, ScoreScale
 from predictors.files import FileFault, load, save
@@ -51,7 +51,7 @@ def test_features_are_finite_and_blocks_weigh_alike(name: str) -> None:
         assert x[:, blocks == block].var(axis=0).sum() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("kind", [Ridge, auto, MlpEnsemble])
+@pytest.mark.parametrize("kind", [Ridge, GaussianProcess, auto, MlpEnsemble])
 def test_scores_that_tell_the_truth_are_believed(kind: type) -> None:
     space = Bare()
     known, new = space.sample(20, 0), space.sample(200, 1)
