@@ -26,6 +26,7 @@ from benchmarks.search_problems import CASES, case
 from benchmarks.search_scores import Case
 from benchmarks.tables import DATA
 from nas.config import SearcherSettings
+from nas.contracts import Searcher
 from nas.searchers.linas import LinasConfig
 from nas.searchers.local_search import LocalSearchConfig
 from nas.searchers.nars import NarsConfig
@@ -47,8 +48,12 @@ Runner = Callable[[Case, int, int], Genes]
 
 
 def ours_run(settings: SearcherSettings, case: Case, seed: int, count: int) -> Genes:
-    """One of our searchers, until its budget or the space is exhausted."""
-    searcher = settings.build(case.space, case.problem, seed)
+    """One of our searchers, with its settings."""
+    return follow(settings.build(case.space, case.problem, seed), case, count)
+
+
+def follow(searcher: Searcher, case: Case, count: int) -> Genes:
+    """What a fresh searcher evaluates, until so many evaluations are made or the space is exhausted."""
     run: list[Genes] = []
     for number in range(count):
         proposals = searcher.ask(1)

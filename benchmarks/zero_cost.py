@@ -1,10 +1,11 @@
 """How well zero-cost scores rank trained networks, and how long one takes, beside published figures.
 
-``python -m benchmarks.zero_cost [--networks N] [--batch N] [--data FOLDER] [--json FILE]``: Spearman's rho and
-Kendall's tau of each score with the CIFAR-10 accuracy of random networks of NAS-Bench-201 (200 epochs), and
-milliseconds a network on one core. The batch comes from Fashion-MNIST, enlarged to CIFAR-10's size: images of
-CIFAR-10, which published scores saw, are not at hand. A row's time includes building the network and a first pass;
-scores that are asked for together share these.
+``python -m benchmarks.zero_cost [--networks N] [--batch N] [--data FOLDER] [--json FILE] [--search SEEDS]``:
+Spearman's rho and Kendall's tau of each score with the CIFAR-10 accuracy of random networks of NAS-Bench-201 (200
+epochs), and milliseconds a network on one core. The batch comes from Fashion-MNIST, enlarged to CIFAR-10's size:
+images of CIFAR-10, which published scores saw, are not at hand. A row's time includes building the network and a
+first pass; scores that are asked for together share these. ``--search`` shows instead what
+`predictor_guided` finds with and without the published scores, over so many seeds.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from rich.console import Console
 from rich.table import Table as Printed
 from scipy.stats import kendalltau, spearmanr
 
+from benchmarks.search_problems import case
+from benchmarks.searchers import follow
 from benchmarks.tables import DATA, Floats, nas_bench_201
 from nas.evaluators import datasets
+from nas.searchers.predictor_guided import PredictorGuidedConfig
+from predictors import ScoreTable
 from predictors.zero_cost import Proxy, ZeroCost, consensus
 
 PUBLISHED: Mapping[str, tuple[float, float]] = {"params": (0.711, 0.534), "naswot": (0.776, 0.586)}
@@ -81,6 +86,26 @@ def _row(name: str, ours: Floats, accuracy: Floats, other: Floats | None, millis
     return Row(name, rho, tau, milliseconds, *PUBLISHED.get(name, (None, None)), same)
 
 
+def search(seeds: int) -> Printed:
+    """What a search has reached after some evaluations, with and without the published scores."""
+    table, marks = nas_bench_201(), (12, 20, 30, 40)
+    assert table.scores is not None
+    published = ScoreTable(table.space, table.genes, table.scores)
+    printed = Printed("problem", "scores", *(f"after {mark}" for mark in marks))
+    for kind, name in (("single", "nas-bench-201"), ("hypervolume", "nas-bench-201, raspi4")):
+        problem = case(kind, name)
+        for scores in (None, published):
+            levels = []
+            for seed in range(seeds):
+                searcher = PredictorGuidedConfig().build(problem.space, problem.problem, seed, scores)
+                run = follow(searcher, problem, marks[-1])
+                levels += problem.score.levels(problem, run, marks).values()
+            error = np.std(levels, axis=0, ddof=min(1, seeds - 1)) / np.sqrt(seeds)
+            figures = (f"{m:.3f} ± {e:.3f}" for m, e in zip(np.mean(levels, axis=0), error, strict=True))
+            printed.add_row(name, "published" if scores else "none", *figures)
+    return printed
+
+
 def main(networks: int, batch: int, folder: Path, file: Path | None) -> None:
     rows = measure(networks, batch, folder)
     if file is not None:
@@ -104,5 +129,9 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--data", type=Path, default=DATA / "fashion-mnist")
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--search", type=int, default=None, metavar="SEEDS")
     given = parser.parse_args()
-    main(given.networks, given.batch, given.data, given.json)
+    if given.search:
+        Console().print(search(given.search))
+    else:
+        main(given.networks, given.batch, given.data, given.json)

@@ -137,9 +137,11 @@ def hypervolume_improvement(samples: Floats, front: Floats, rays: Floats) -> Flo
         Shape (s, n).
     """
     out = np.zeros(samples.shape[:2])
+    room, there = _room(samples), _room(front)
     for ray in rays:
-        there = _reach(front, ray).max(initial=0.0)
-        out += np.maximum(_reach(samples, ray) - there, 0.0)
+        reach = _reach(room, ray)
+        reach -= _reach(there, ray).max(initial=0.0)
+        out += np.maximum(reach, 0.0, out=reach)
     return out / len(rays)
 
 
@@ -157,6 +159,17 @@ def best_first(*keys: Floats) -> NDArray[np.int64]:
     return np.lexsort([np.round(key / scale, 9) for key, scale in zip(keys, scales, strict=True)][::-1])
 
 
-def _reach(losses: Floats, ray: Floats) -> Floats:
-    """The hypervolume scalarisation of losses (..., m) in a frame, shape (...)."""
-    return np.asarray(((1.0 - losses) / ray).min(axis=-1).clip(min=0.0) ** len(ray))
+def _room(losses: Floats) -> Floats:
+    """How far losses (..., m) in a frame lie below its reference, objective by objective: shape (m, ...).
+
+    Objectives come first, as minima over an axis of two or three numbers take ten times as long.
+    """
+    return np.ascontiguousarray(np.moveaxis(1.0 - losses, -1, 0))
+
+
+def _reach(room: Floats, ray: Floats) -> Floats:
+    """The hypervolume scalarisation of points with this room (m, ...), shape (...)."""
+    out = room[0] / ray[0]
+    for column, part in zip(room[1:], ray[1:], strict=True):
+        np.minimum(out, column / part, out=out)
+    return np.asarray(np.maximum(out, 0.0, out=out) ** len(ray))

@@ -62,7 +62,7 @@ DIRECTIONS = 64
 DOUBT = 3.0
 """Exploring trials take the predictor for so much less sure than it is."""
 SCORED = 32
-"""So many candidates of a trial are scored: a score takes tens of milliseconds."""
+"""So many candidates of a trial are scored, which takes seconds."""
 
 
 class PredictorGuidedConfig(SearcherSettings):
@@ -73,7 +73,6 @@ class PredictorGuidedConfig(SearcherSettings):
     exploration: float = Field(
         default=0.05, ge=0, le=1, description="share of trials that go where the predictor knows little"
     )
-
     scores: tuple[Proxy, ...] = Field(
         default=(),
         description="zero-cost scores that help to choose; for an evaluator that builds networks from data",
