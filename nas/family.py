@@ -2,7 +2,7 @@
 
 Dai et al., "FBNetV3: joint architecture-recipe search using predictor pretraining", CVPR 2021, second stage: once
 there are trials, evolution on a predictor gives the network for a new constraint in seconds, and nothing is
-measured for it.
+measured for it. Networks that were measured before stand beside the others with their measured values.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ SHARED = 20_000
 
 @dataclass(frozen=True)
 class Member:
-    """What the predictor takes for the best network under one constraint."""
+    """The best network under one constraint, of those measured and those that the predictor knows."""
 
     constraint: Constraint
     architecture: Architecture
     expected: dict[str, float]
-    """Metrics of the objective and all constraints: formulas exactly, all others as predicted."""
+    """Of the objective and all constraints: by formulas, or else as measured, or else as predicted."""
     std: dict[str, float]
-    """Standard deviation of each; 0 where a formula gives the metric."""
+    """Standard deviation of each; 0 where a formula gives the metric, or a measurement."""
     meets: bool
-    """Whether it is expected to keep the constraint, and those of the job; else it is the nearest to that."""
+    """Whether it keeps the constraint, and those of the job, as far as is known; else it is the nearest."""
     trial: Trial | None = field(repr=False)
     """The trial that measured it, if one did."""
     best_measured: Trial | None = field(repr=False)
@@ -107,26 +107,48 @@ def _member(
 ) -> Member:
     problem = Problem((objective,), (*always, constraint))
     found = evolve(space, lambda genes: outlook.judge_by(problem, genes), start, SIZE, EVALUATIONS, rng)
-    winner = found.genes[:1]
-    means, stds = outlook.expected(winner)
-    architecture = space.canonical_architectures(winner)[0]
-    measured = [t for t in trials if t.measured and objective.metric in t.metrics]
-    keep = [t for t in measured if _violation(space, problem, t) == 0]
+    known = {t.architecture.key: t for t in reversed(trials) if t.measured and objective.metric in t.metrics}
+    values = [_Measured(t, _values(space, problem, t)) for t in known.values()]
+    nearest = min(values, key=lambda m: m.order(problem), default=None)
+    keeping = nearest is not None and problem.violation(nearest.values) == 0
+    best = nearest.trial if nearest is not None and keeping else None
+    for genes, loss, violation in zip(found.genes, found.losses[:, 0], found.violations, strict=True):
+        if nearest is not None and nearest.order(problem)[:2] <= (violation, loss):
+            break
+        architecture = space.canonical_architectures(genes[None])[0]
+        if architecture.key not in known:
+            means, stds = outlook.expected(genes[None])
+            expected, std = ({m: float(part[m][0]) for m in problem.metrics} for part in (means, stds))
+            return Member(constraint, architecture, expected, std, bool(violation == 0), None, best)
+    assert nearest is not None  # every network that evolution found was measured
+    expected = {m: nearest.values[m] for m in problem.metrics}
     return Member(
         constraint,
-        architecture,
-        {m: float(means[m][0]) for m in problem.metrics},
-        {m: float(stds[m][0]) for m in problem.metrics},
-        bool(found.violations[0] == 0),
-        next((t for t in measured if t.architecture.key == architecture.key), None),
-        min(keep, key=lambda t: (objective.loss(t.metrics[objective.metric]), t.number), default=None),
+        nearest.trial.architecture,
+        expected,
+        dict.fromkeys(expected, 0.0),
+        keeping,
+        nearest.trial,
+        best,
     )
 
 
-def _violation(space: Space, problem: Problem, trial: Trial) -> float:
+@dataclass(frozen=True)
+class _Measured:
+    """A trial, and its metrics with those that formulas give."""
+
+    trial: Trial
+    values: dict[str, float]
+
+    def order(self, problem: Problem) -> tuple[float, float, int]:
+        """Small where it is good: by violation, then by loss."""
+        return problem.violation(self.values), problem.losses(self.values)[0], self.trial.number
+
+
+def _values(space: Space, problem: Problem, trial: Trial) -> dict[str, float]:
     wanted = {c.metric for c in problem.constraints} - set(trial.metrics)
     formulas = space.costs(space.genes([trial.architecture]), wanted) if wanted else {}
-    return problem.violation({**{m: float(v[0]) for m, v in formulas.items()}, **trial.metrics})
+    return {**{m: float(v[0]) for m, v in formulas.items()}, **trial.metrics}
 
 
 def _check(space: Space, problem: Problem, trials: Sequence[Trial]) -> None:

@@ -7,11 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
-from search_spaces.faults import show
+from search_spaces.faults import show, spec_error
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _OBJECTIVE = re.compile(rf"\s*(max|maximize|min|minimize)\s+({NAME})\s*", re.IGNORECASE)
@@ -60,6 +67,11 @@ class Objective(BaseModel):
         goal = Goal.MAXIMIZE if found[1].lower().startswith("max") else Goal.MINIMIZE
         return {"metric": found[2], "goal": goal}
 
+    @classmethod
+    def parse(cls, given: object) -> Objective:
+        """From ``"max accuracy"``, or an objective. Raises `SpecError`."""
+        return _parsed(cls, given)
+
     def loss(self, value: float) -> float:
         """The value turned so that less is better."""
         return -value if self.goal is Goal.MAXIMIZE else value
@@ -99,6 +111,11 @@ class Constraint(BaseModel):
     def _dump(self) -> str:
         return str(self)
 
+    @classmethod
+    def parse(cls, given: object) -> Constraint:
+        """From ``"latency_ms <= 10"``, or a constraint. Raises `SpecError`."""
+        return _parsed(cls, given)
+
     def excess(self, value: float) -> float:
         """How far a value is on the wrong side, relative to the bound; 0 where the constraint holds."""
         over = value - self.bound if self.relation == "<=" else self.bound - value
@@ -119,8 +136,8 @@ class Problem:
     def parse(cls, objectives: Sequence[str], constraints: Sequence[str] = ()) -> Problem:
         """From the short forms: ``Problem.parse(["max accuracy"], ["latency_ms <= 10"])``."""
         return cls(
-            tuple(Objective.model_validate(o) for o in objectives),
-            tuple(Constraint.model_validate(c) for c in constraints),
+            tuple(map(Objective.parse, objectives)),
+            tuple(map(Constraint.parse, constraints)),
         )
 
     @property
@@ -135,3 +152,13 @@ class Problem:
     def violation(self, metrics: Mapping[str, float]) -> float:
         """Sum of the relative excesses over all constraints; 0 for a feasible point."""
         return sum(c.excess(metrics[c.metric]) for c in self.constraints)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _parsed(model: type[M], given: object) -> M:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise spec_error(error, model, given) from None

@@ -1,10 +1,10 @@
 """How far predictors can be trusted in a job, metric by metric, as its trials grow in number.
 
 A pure function of the trials; nothing is kept. After n measured trials, in the order in which they finished,
-`predictors.Auto` learns from them and is judged twice, both times on networks that it has not seen:
+`predictors.Auto` learns from them and is judged twice:
 
-- *held out*: the n themselves, each as expected from the others of them. What it says of standard deviations is a
-  little too good, as the predictor has scaled them by these very errors;
+- *held out*: the n themselves, each as expected from the others of them. A little too good, as length scales, the
+  weights of the models and the scale of standard deviations were chosen knowing all n;
 - *later*: the trials that came after the n, up to the next n. The searcher chose these knowing the n, most of them
   near the best, so they differ less than random networks do, and their ranks are harder to tell. This is the
   harder test, and the one that a search puts its predictor to.

@@ -16,6 +16,7 @@ from nas.objectives import Constraint, Goal, Objective
 from nas.pareto import ParetoFront
 from nas.runner import Study
 from nas.trial import Trial
+from search_spaces.faults import did_you_mean
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -98,8 +99,7 @@ class SearchResult:
 
         ``result.pick("max accuracy", "latency_ms <= 5")``. Raises `ValueError` if there is none.
         """
-        wanted = Objective.model_validate(objective)
-        bounds = [Constraint.model_validate(c) for c in constraints]
+        wanted, bounds = Objective.parse(objective), [Constraint.parse(c) for c in constraints]
         fitting = [
             t
             for t in self.all_trials
@@ -108,6 +108,11 @@ class SearchResult:
             and all(c.metric in t.metrics and c.excess(t.metrics[c.metric]) == 0 for c in bounds)
         ]
         if not fitting:
+            measured = sorted({m for t in self.all_trials for m in t.metrics})
+            for metric in (wanted.metric, *(c.metric for c in bounds)):
+                if measured and metric not in measured:
+                    hint = did_you_mean(metric, measured)
+                    raise ValueError(f"no trial has {metric}; measured were {', '.join(measured)}{hint}")
             also = " and ".join(map(str, bounds))
             raise ValueError(f"no feasible trial has {wanted.metric}" + (f" and meets {also}" if also else ""))
         chosen = min(fitting, key=lambda t: (wanted.loss(t.metrics[wanted.metric]), t.number))
@@ -122,8 +127,7 @@ class SearchResult:
         """
         from nas.family import frame, predictor_evolution
 
-        wanted = Objective.model_validate(objective)
-        bounds = [Constraint.model_validate(c) for c in constraints]
+        wanted, bounds = Objective.parse(objective), [Constraint.parse(c) for c in constraints]
         always = self.job.spec.constraints
         return frame(predictor_evolution(self.study.space, self.all_trials, wanted, bounds, always, seed), wanted)
 

@@ -72,9 +72,10 @@ def first_trials(store: Store, spec: JobSpec, space: Space, given: Sequence[Sour
 
 def _source(store: Store, job_id: str) -> Source:
     try:
-        return Source(store.job(job_id), store.trials(job_id))
+        job = store.job(job_id)
     except KeyError:
         raise SpecError.at("", "there is no such job") from None
+    return Source(job, store.trials(job_id))
 
 
 @dataclass(frozen=True)

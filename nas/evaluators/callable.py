@@ -36,8 +36,13 @@ class CallableConfig(EvaluatorSettings):
         """Only running the function can tell."""
 
     def measures_like(self, other: EvaluatorSettings) -> bool:
-        """The same function of a module, by its name; names of lambdas, methods and classes say too little."""
-        name = self.function.partition(":")[2]
+        """The same function of a module, by its name.
+
+        Names of lambdas, methods and classes say too little, and every script's module is called ``__main__``.
+        """
+        module, _, name = self.function.partition(":")
+        if module == "__main__":
+            return False
         try:
             return self == other and name.isidentifier() and inspect.isroutine(_load(self.function))
         except Exception:  # importing runs the user's code

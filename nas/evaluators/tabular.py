@@ -90,7 +90,8 @@ class TabularConfig(EvaluatorSettings):
     @classmethod
     def _some(cls, columns: Columns, info: ValidationInfo) -> Columns:
         if not columns and info.data.get("table") not in tables.names():
-            raise ValueError("is empty; at least 1 must be given")
+            packaged = ", ".join(tables.names())
+            raise ValueError(f"is empty; a file needs at least 1 metric (tables of the package: {packaged})")
         return columns
 
     def bind(self, space: Space, seed: int) -> TabularEvaluator:

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 AGREEMENT = 0.8
 """A formula is believed that gave at least this share of the values that were measured."""
+WIDEST = 2.0
+"""So many times as wide as typical losses spread a frame can be; see `Frame.of`."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Warp:
         return np.where(z > 0, np.log1p(np.maximum(z, 0.0)), z)
 
     def back(self, warped: Floats) -> Floats:
-        """Warped losses to losses, of any shape; finite for any finite number."""
+        """Warped losses to losses, of any shape; finite unless losses come near the largest number there is."""
         z = np.where(warped > 0, np.expm1(np.clip(warped, 0.0, 50.0)), warped)
         return np.asarray(z * self.scale + self.centre)
 
@@ -63,11 +65,12 @@ class Frame:
     def of(cls, front: Floats, losses: Floats) -> Frame:
         """From the best of the front (f, m) to a tenth beyond nearly the worst of typical losses (n, m).
 
-        A collapsed network may be on the front as the fastest of all; it stretches nothing.
+        A front that reaches beyond them widens the frame, but to no more than `WIDEST` times as much: its far end
+        is sought, and a collapsed network that is on the front as the fastest of all does not drown the rest.
         """
         ideal = front.min(axis=0)
         usual, own = np.quantile(losses, 0.95, axis=0) - ideal, front.max(axis=0) - ideal
-        width = np.where(usual > 0, usual, own)
+        width = np.where(usual > 0, np.clip(own, usual, WIDEST * np.maximum(usual, 0.0)), own)
         return cls(ideal, ideal + 1.1 * np.where(width > 0, width, 1.0))
 
     def scale(self, losses: Floats) -> Floats:

@@ -103,7 +103,8 @@ class OptunaSearcher:
             else CategoricalDistribution(tuple(range(len(c.values))))
             for c in space.choices
         }
-        self._most = max(LEAST, EFFORT // (10 + len(space.choices)))
+        drawn = config.options.get("n_startup_trials", 0)  # below so many the sampler draws at random
+        self._most = max(LEAST, EFFORT // (10 + len(space.choices)), 4 * int(drawn))
         self._together = {name: d for name, d in sorted(self._distributions.items()) if not d.single()}
         self._clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,25 @@ def test_a_constraint_that_nothing_keeps_gives_the_nearest() -> None:
     everything = enumerate_all(BENCH, 20_000)
     assert everything is not None
     assert member.expected["params"] == BENCH.costs(everything, ["params"])["params"].min()
+
+
+def test_measured_networks_count_with_what_was_measured() -> None:
+    """One is better than a predictor would think; where it does not fit, nothing worse than the best is given."""
+    trials = measured(40)
+    middle = sorted(trials, key=lambda t: t.metrics["macs"])[20]
+    lucky = replace(middle, metrics={**middle.metrics, "accuracy": 0.99})
+    limits = [Constraint.model_validate(f"macs <= {lucky.metrics['macs'] + d}") for d in (0, -1)]
+    found, other = predictor_evolution(BENCH, [lucky if t is middle else t for t in trials], BEST, limits)
+    assert (found.trial, found.best_measured, found.meets) == (lucky, lucky, True)
+    assert (found.expected["accuracy"], found.std["accuracy"]) == (0.99, 0)
+    assert other.best_measured is not None
+    assert other.expected["accuracy"] >= other.best_measured.metrics["accuracy"]
+
+
+@pytest.mark.parametrize("wrong", ["params < 5e5", "params 5e5", "params <= many"])
+def test_a_constraint_that_cannot_be_read_is_told_in_one_line(wrong: str) -> None:
+    with pytest.raises(SpecError, match="is not a constraint; write"):
+        Constraint.parse(wrong)
 
 
 def test_what_holds_for_all_holds_for_each() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from test_bad_input import SEARCHERS
 
 import nas
+from nas.evaluators.callable import CallableConfig
 from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.tabular import TabularConfig, TabularEvaluator
 from nas.executors.simulated import END, START
@@ -415,3 +416,8 @@ def test_it_helps_on_a_real_table(there: Any) -> None:
     warm = search(20, evaluator=trained, warm_start=[learnt], **wanted)
     assert sum(not t.taken_over for t in warm.all_trials) == 20
     assert warm.hypervolume([0.5, 60.0]) > 1.05 * cold.hypervolume([0.5, 60.0])
+
+
+def test_a_function_of_a_script_is_another_in_every_script() -> None:
+    of_a_script = CallableConfig(function="__main__:evaluate")
+    assert not of_a_script.measures_like(of_a_script)

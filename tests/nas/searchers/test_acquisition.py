@@ -107,6 +107,18 @@ def test_a_frame_survives_a_single_point() -> None:
     assert (frame.reference > frame.ideal).all()
 
 
+def test_a_frame_holds_the_far_end_of_a_front_but_is_not_stretched_by_an_outlier() -> None:
+    """Typical networks lose up to 1 in either objective; fronts reach 1.5 times and 10 times as far."""
+    typical = np.linspace(0.1, 1.0, 50)[:, None].repeat(2, axis=1)
+    far = np.array([[0.0, 1.5], [1.0, 0.0]])
+    frame = Frame.of(far, typical)
+    assert (frame.scale(far) < 1).all()
+    stretched = Frame.of(np.array([[0.0, 10.0], [1.0, 0.0]]), typical)
+    assert stretched.reference[1] < 2.5
+    usual = Frame.of(np.array([[0.0, 0.2], [0.2, 0.0]]), typical)
+    assert (usual.scale(np.quantile(typical, 0.95, axis=0)) < 1).all()
+
+
 def test_best_first_ignores_rounding() -> None:
     keys = np.array([1.0, 1.0 - 1e-13, 0.5]), np.array([0.0, 1.0, 0.0])
     assert best_first(*keys).tolist() == [2, 0, 1]

@@ -226,17 +226,18 @@ def test_a_formula_that_measurements_contradict_is_not_trusted() -> None:
             return {"cost": np.zeros(len(genes))}
 
     problem = Problem([Objective.model_validate("min loss")], [Constraint.model_validate("cost <= 3")])
-    searcher = PredictorGuidedConfig(initial=6).build(Wrong(), problem, 0)
-    feasible, best = [], np.inf
-    for number in range(60):
-        (proposal,) = searcher.ask(1)
-        found = metrics(proposal.architecture)
-        closed = Trial(number, proposal).close(Measured(found), problem, number, 0.0)
-        feasible.append(closed.feasible)
-        best = min(best, found["loss"]) if closed.feasible else best
-        searcher.tell([closed])
-    assert np.mean(feasible[30:]) > 0.2  # of all networks 0.06 are; a search that trusts the formula finds no more
-    assert best < 1.8  # fewer than one of ten thousand are; that search ends above 2.3
+    feasible = []
+    for seed in range(3):
+        searcher, best = PredictorGuidedConfig(initial=6).build(Wrong(), problem, seed), np.inf
+        for number in range(60):
+            (proposal,) = searcher.ask(1)
+            found = metrics(proposal.architecture)
+            closed = Trial(number, proposal).close(Measured(found), problem, number, 0.0)
+            feasible += [closed.feasible] * (number >= 30)
+            best = min(best, found["loss"]) if closed.feasible else best
+            searcher.tell([closed])
+        assert best < 1.8  # fewer than one of ten thousand are; a search that trusts the formula ends above 2.3
+    assert np.mean(feasible) > 0.25  # of all networks 0.06 are; such a search finds no more
 
 
 @pytest.mark.parametrize(("wrong", "believed"), [(1, True), (3, True), (15, False)])
