@@ -148,6 +148,12 @@ def hypervolume_improvement(samples: Floats, front: Floats, rays: Floats) -> Flo
     return out / len(rays)
 
 
+def reach(samples: Floats, rays: Floats) -> Floats:
+    """How far losses (s, n, m) in a `Frame` reach along each of rays (k, m), shape (s, n, k)."""
+    room = _room(samples)
+    return np.stack([_reach(room, ray) for ray in rays], axis=-1)
+
+
 def expected_improvement(samples: Floats, least: float) -> Floats:
     """How much less than `least` the violations (s, n) are expected to be, shape (n,)."""
     return np.asarray(np.maximum(least - samples, 0.0).mean(axis=0))

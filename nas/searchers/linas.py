@@ -22,8 +22,8 @@ from nas.pareto import non_dominated
 from nas.searchers.acquisition import (
     Frame,
     directions,
-    hypervolume_improvement,
     losses,
+    reach,
     standard_normal,
     violations,
 )
@@ -41,7 +41,7 @@ FRONT = 256
 """So many measured networks have a place in the inner population beside the new ones; and of a round that is
 longer than this, so many are chosen by what they add."""
 SAMPLES, DIRECTIONS = 16, 64
-"""Of what is predicted, and of the front: see `hypervolume_improvement`."""
+"""Of what is predicted, and of the front: see `acquisition`."""
 
 
 class LinasConfig(SearcherSettings):
@@ -96,15 +96,15 @@ class Linas(Rounds):
         mean, std = (np.stack([part[m] for m in problem.metrics], axis=1) for part in outlook.expected(genes))
         values = mean + standard_normal(SAMPLES, len(problem.metrics), rng)[:, None] * std
         allowed = (violations(problem, values) == 0) & (excess == 0)
-        reach = _reach(frame.scale(losses(problem, values)), rays) * allowed[:, :, None]
-        return greedy(reach, _reach(frame.scale(done)[None], rays)[0].max(axis=0), count)
+        reached = reach(frame.scale(losses(problem, values)), rays) * allowed[:, :, None]
+        return greedy(reached, reach(frame.scale(done)[None], rays)[0].max(axis=0), count)
 
 
-def greedy(reach: Floats, there: Floats, count: int) -> NDArray[np.int64]:
+def greedy(reached: Floats, there: Floats, count: int) -> NDArray[np.int64]:
     """Rows, at most `count`, each of which adds most to those before it, the first to what is `there`.
 
     Args:
-        reach: how far each of n rows reaches in s samples along k rays, shape (s, n, k).
+        reached: how far each of n rows reaches in s samples along k rays, shape (s, n, k).
         there: how far one has come already along each ray, shape (k,).
         count: rows wanted; fewer are given where no other adds anything.
 
@@ -112,15 +112,9 @@ def greedy(reach: Floats, there: Floats, count: int) -> NDArray[np.int64]:
     """
     rows: list[int] = []
     while len(rows) < count:
-        gain = np.round(np.maximum(reach - there, 0.0).mean(axis=(0, 2)), 12)
+        gain = np.round(np.maximum(reached - there, 0.0).mean(axis=(0, 2)), 12)
         if not gain.any():
             break
         rows.append(int(gain.argmax()))
-        there = np.maximum(there, reach[:, rows[-1:]])
+        there = np.maximum(there, reached[:, rows[-1:]])
     return np.array(rows, dtype=np.int64)
-
-
-def _reach(samples: Floats, rays: Floats) -> Floats:
-    """How far losses (s, n, m) in a frame reach along each of rays (k, m), shape (s, n, k)."""
-    nothing = np.zeros((0, samples.shape[2]))
-    return np.stack([hypervolume_improvement(samples, nothing, ray[None]) for ray in rays], axis=2)

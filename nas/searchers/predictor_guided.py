@@ -62,7 +62,7 @@ DIRECTIONS = 64
 DOUBT = 3.0
 """Exploring trials take the predictor for so much less sure than it is."""
 SCORED = 32
-"""So many candidates of a trial are scored, which takes seconds."""
+"""So many candidates of a trial are scored, which takes seconds; and drawn before anything is predicted."""
 
 
 class PredictorGuidedConfig(SearcherSettings):
@@ -208,14 +208,13 @@ class PredictorGuided:
         With scores, now and then the best of several by the mean rank of these: in every second trial, or more
         rarely where there are other objectives, for which scores do not speak. The rest keeps its variety.
         """
-        genes = sample(self._space, 32, rng)
+        genes = sample(self._space, SCORED, rng)
         violation = known_violations(self._space, self._problem, genes)
         order = np.argsort(violation, kind="stable")
         if self._scores is None or rng.random() > 1 / (1 + len(self._problem.objectives)):
             return genes[order]
-        few, violation = genes[order[:SCORED]], violation[order[:SCORED]]
-        ranked = np.lexsort((-consensus(self._scores(few)), self._dead(few), violation))
-        return np.concatenate([few[ranked], genes[order[SCORED:]]])
+        genes, violation = genes[order], violation[order]
+        return genes[np.lexsort((-consensus(self._scores(genes)), self._dead(genes), violation))]
 
     def _candidates(self, rng: np.random.Generator) -> Genes:
         if self._everything is not None:
