@@ -5,19 +5,27 @@ The laws that all of them keep stand in docs/architecture.md; tests/contracts ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from nas.job import Job, JobSpec, JobState
-from nas.trial import Outcome, Proposal, Trial
+from nas.job import DEFAULT_PROJECT, Job, JobSpec, JobState
+from nas.trial import Outcome, Proposal, Trace, Trial, TrialState
 from predictors.contract import Prediction, Predictor
 from search_spaces.space import Space as SearchSpace
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 __all__ = [
+    "Census",
     "Evaluator",
     "Executor",
+    "JobFilter",
     "Lease",
     "LeaseLost",
+    "Measurements",
     "Prediction",
     "Predictor",
     "Queue",
@@ -25,7 +33,11 @@ __all__ = [
     "Request",
     "SearchSpace",
     "Searcher",
+    "Stale",
     "Store",
+    "Submitter",
+    "TokenReused",
+    "TrialFilter",
 ]
 
 
@@ -113,13 +125,90 @@ class Lease(Protocol):
 Request: TypeAlias = Literal["cancel", "pause", "resume"]
 
 
+@dataclass(frozen=True)
+class Submitter:
+    """Who submits a job, and the token that makes a repeated submission the same one."""
+
+    project: str = DEFAULT_PROJECT
+    owner: str | None = None
+    token: str | None = None
+    """Of the client (``Idempotency-Key``); unique in the project for as long as the job exists."""
+    digest: str = ""
+    """Of what is submitted, so that a token cannot stand for two things."""
+
+
+class TokenReused(Exception):
+    """The token stands for another submission."""
+
+
+class Stale(Exception):
+    """The job was edited since the client looked at it."""
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs; every condition must hold."""
+
+    states: tuple[JobState, ...] = ()
+    """One of these; none named: any."""
+    project: str | None = None
+    owner: str | None = None
+    name: str | None = None
+    """The document's name, exactly."""
+
+
+@dataclass(frozen=True)
+class TrialFilter:
+    """Which trials; every condition must hold."""
+
+    states: tuple[TrialState, ...] = ()
+    """One of these; none named: any."""
+    feasible: bool | None = None
+    key: str | None = None
+    """Of the architecture."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What a job's SUCCEEDED trials measured, in the order in which they finished, as arrays of length n."""
+
+    numbers: NDArray[np.int64]
+    orders: NDArray[np.int64]
+    feasible: NDArray[np.bool_]
+    names: tuple[str, ...]
+    """Of all metrics that any trial of the job has."""
+    values: NDArray[np.float64]
+    """(n, len(names)); NaN where a trial lacks the metric."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """How much there is to do."""
+
+    jobs: Mapping[JobState, int]
+    """Jobs by state; states without jobs are missing."""
+    waiting_seconds: float
+    """How long the oldest QUEUED job has waited; 0 where none does."""
+
+
 class Store(Protocol):
     """Jobs and their trials, as clients see them. Any thread or process may call."""
 
-    def submit(self, spec: JobSpec, *, queued: bool = True, trials: Sequence[Trial] = ()) -> Job:
+    def submit(
+        self,
+        spec: JobSpec,
+        *,
+        queued: bool = True,
+        trials: Sequence[Trial] = (),
+        by: Submitter = Submitter(),
+    ) -> Job:
         """A new job: QUEUED for any runner, or else PAUSED, for whoever claims it by its id.
 
-        It begins with `trials`, finished or PENDING: numbered from 0, the finished ones ordered from 0.
+        It begins with `trials`, finished or PENDING: numbered from 0, the finished ones ordered from 0. Where
+        the submitter's token made a job before, that job comes back, as it stands now.
+
+        Raises:
+            TokenReused: the token made a job of something else.
         """
         ...
 
@@ -127,16 +216,59 @@ class Store(Protocol):
         """One job. Raises `KeyError`."""
         ...
 
-    def jobs(self, states: Sequence[JobState] = (), after: str | None = None, limit: int = 100) -> Sequence[Job]:
-        """Newest first; `after` is the id of the last job of the page before."""
+    def jobs(
+        self,
+        which: JobFilter = JobFilter(),
+        after: str | None = None,
+        limit: int = 100,
+        *,
+        oldest_first: bool = False,
+    ) -> Sequence[Job]:
+        """Newest first, or oldest first; `after` is the id of the last job of the page before."""
         ...
 
-    def trials(self, job_id: str, after: int = -1, limit: int | None = None) -> Sequence[Trial]:
+    def trials(
+        self, job_id: str, after: int = -1, limit: int | None = None, which: TrialFilter = TrialFilter()
+    ) -> Sequence[Trial]:
         """Trials with numbers greater than `after`, by number. Raises `KeyError`."""
+        ...
+
+    def finished(self, job_id: str, after: int = -1, limit: int | None = None) -> Sequence[Trial]:
+        """Trials whose `order` is greater than `after`, in the order in which they finished. Raises `KeyError`."""
+        ...
+
+    def measurements(self, job_id: str, after: int = -1) -> Measurements:
+        """What was measured by SUCCEEDED trials whose `order` is greater than `after`. Raises `KeyError`."""
+        ...
+
+    def trace(self, job_id: str, number: int) -> Trace | None:
+        """How a trial's last evaluation went, where that is known. Raises `KeyError` for a job that is not there."""
         ...
 
     def request(self, job_id: str, request: Request) -> Job:
         """Ask for a change of state. Raises `KeyError`, or `WrongState` where it cannot be done."""
+        ...
+
+    def edit(self, job_id: str, change: Callable[[Job], JobSpec], revision: int | None = None) -> Job:
+        """Give a job the document that `change` makes of it; nobody else writes the job meanwhile.
+
+        Args:
+            job_id: of the job.
+            change: pure; what it raises is raised here, and nothing is written.
+            revision: of the job as the client saw it; None: whatever it is.
+
+        Raises:
+            KeyError: there is no such job.
+            Stale: it has another revision.
+        """
+        ...
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job and its trials. Raises `KeyError`, or `WrongState` while a runner holds it."""
+        ...
+
+    def census(self) -> Census:
+        """How much there is to do, over all projects."""
         ...
 
 
@@ -144,9 +276,9 @@ class Queue(Protocol):
     """Jobs, as a runner sees them."""
 
     def claim(self, job_id: str | None = None) -> Lease | None:
-        """The right to one runnable job (the oldest, or the one named), or None if there is none.
+        """The right to one runnable job (the next in turn, or the one named), or None if there is none.
 
-        Runnable: QUEUED, or left by a runner whose lease ran out; by its id also a PAUSED one. Trials that were
+        In turn: of the owner with the fewest jobs that runners hold, the oldest. Runnable: QUEUED, or left by a runner whose lease ran out; by its id also a PAUSED one. Trials that were
         RUNNING there come back PENDING with one more attempt.
         """
         ...

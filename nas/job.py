@@ -20,6 +20,10 @@ from search_spaces.faults import spec_error
 from search_spaces.load import SpaceDocument, named
 
 
+DEFAULT_PROJECT = "default"
+"""The project of jobs that were submitted without an API key."""
+
+
 class JobState(StrEnum):
     """Where a job stands."""
 
@@ -96,6 +100,9 @@ class Budget(BaseModel):
     )
     max_trial_duration: float | None = Field(
         default=None, gt=0, description="seconds a trial may take, its repeats included"
+    )
+    max_trial_memory: float | None = Field(
+        default=None, gt=0, description="bytes that a trial's process may hold; one that holds more is killed"
     )
     repeats: int = Field(
         default=1,
@@ -200,6 +207,12 @@ class Job:
     finished_at: float | None = None
     counts: Mapping[TrialState, int] = field(default_factory=dict)
     """Trials by state; states without trials may be missing."""
+    project: str = DEFAULT_PROJECT
+    """Whose it is: an API key sees the jobs of its own project only."""
+    owner: str | None = None
+    """The name of the API key that submitted it; runners are shared fairly between owners."""
+    revision: int = 0
+    """Counts the edits of its document."""
 
 
 __all__ = ["Budget", "Job", "JobSpec", "JobState", "SpecError", "WrongState", "requested"]

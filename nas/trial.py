@@ -51,10 +51,25 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """How an evaluation went, for people to look at; no search depends on it."""
+
+    worker: str
+    """Host and process, as ``gpu-3:4711``."""
+    started_at: float
+    """Unix time, seconds."""
+    curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    """Intermediate metrics, by step, as the evaluator reported them."""
+    log: str = ""
+    """The end of what the evaluation printed."""
+
+
+@dataclass(frozen=True)
 class Measured:
     """An evaluation that gave metrics, every one a finite number."""
 
     metrics: Mapping[str, float]
+    trace: Trace | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name, value in self.metrics.items():
@@ -81,6 +96,7 @@ class Broken:
 
     kind: BrokenKind
     reason: str
+    trace: Trace | None = field(default=None, compare=False)
 
 
 Outcome: TypeAlias = Measured | Broken

@@ -19,7 +19,9 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION = "0002"
+from nas.trial import TrialState
+
+REVISION = "0003"
 """The migration that the tables below correspond to; revisions are ordered as text."""
 
 metadata = MetaData()
@@ -36,8 +38,18 @@ jobs = Table(
     Column("finished_at", Double),
     Column("fence", Integer, nullable=False),  # grows with every claim and release; a writer must know it
     Column("lease_expires_at", Double),  # by the database's clock; null while nobody holds the job
+    Column("project", String(64), nullable=False),
+    Column("owner", String(64)),
+    Column("revision", Integer, nullable=False),  # counts edits of the document
+    Column("token", String(128)),  # of the client that submitted it, against doing so twice
+    Column("token_digest", String(64)),
+    # how many trials are in each state; written with every change of a trial, so that nothing need be counted
+    *(Column(state.value.lower(), Integer, nullable=False) for state in TrialState),
+    Column("metric_names", Text, nullable=False),  # JSON: what the doubles in `trials.metrics` are
     Column("spec", Text, nullable=False),  # the whole document, JSON; last, for it is the longest
     Index("ix_jobs_state", "state", "created_at"),
+    Index("ix_jobs_project", "project", "id"),
+    Index("ix_jobs_token", "project", "token", unique=True),
 )
 
 trials = Table(
@@ -51,7 +63,7 @@ trials = Table(
     Column("genes", LargeBinary, nullable=False),  # little-endian 16-bit indices, one a choice
     Column("fidelity", Double),
     Column("resume_from", Integer),
-    Column("metrics", Text),  # JSON; null unless measured
+    Column("metrics", LargeBinary),  # little-endian doubles, in the order of `jobs.metric_names`; null unless measured
     Column("feasible", Boolean),
     Column("reason", Text),
     Column("finish_order", Integer),
@@ -63,4 +75,43 @@ trials = Table(
     Index("ix_trials_key", "job_id", "key"),
     Index("ix_trials_finish_order", "job_id", "finish_order", unique=True),
     sqlite_with_rowid=False,  # rows live in the primary key's tree: one tree less to write
+)
+
+traces = Table(
+    "traces",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("worker", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("curve", Text, nullable=False),  # JSON: [[step, {metric: value}], ...]
+    Column("log", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),  # the part of the key that may be shown
+    Column("name", String(64), nullable=False, unique=True),
+    Column("project", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of the secret part, which is random
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+)
+
+fitted = Table(
+    "predictors",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32), ForeignKey("jobs.id"), nullable=False),
+    Column("metrics", Text, nullable=False),  # JSON list: what it predicts
+    Column("trials", Integer, nullable=False),  # it learns from the first so many that finished
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("quality", Text),  # JSON; null until it is fitted
+    Column("created_at", Double, nullable=False),
+    Index("ix_predictors_job", "job_id", "id"),
 )
