@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from nas.storage.errors import DatabaseError
+from nas.storage.errors import DatabaseError, Duplicate
 
 if TYPE_CHECKING:
     import psycopg
@@ -68,6 +68,8 @@ class Database:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except exc.IntegrityError as error:
+            raise Duplicate(f"the database {self} has such a row already") from error
         except exc.DBAPIError as error:
             reason = " ".join(str(error.orig).split())
             raise DatabaseError(f"the database {self} cannot be used: {reason}") from error

@@ -13,3 +13,7 @@ class DatabaseOutOfDate(DatabaseError):
 
 class DatabaseTooNew(DatabaseError):
     """The schema was made by a newer version than this one."""
+
+
+class Duplicate(DatabaseError):
+    """A row that must be the only one of its kind is there already; nothing was written."""

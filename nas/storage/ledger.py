@@ -6,13 +6,14 @@ fails leaves the ledger as it was.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nas.job import JobState
 from nas.objectives import Problem
-from nas.trial import Broken, BrokenKind, Measured, Outcome, Proposal, Trial, TrialState
+from nas.trial import Broken, BrokenKind, Outcome, Proposal, Trace, Trial, TrialState
 
 ON_REQUEST = "cancelled on request"
 """Why a job ended that no runner held when it was asked to."""
@@ -86,13 +87,23 @@ class Ledger:
         ended = Broken(BrokenKind.CANCELLED, reason or f"the job ended {state}")
         return self.close([(t.number, ended) for t in self._by_number()], at)
 
-    def keep(self, trials: Iterable[Trial]) -> None:
-        """Take over trials that were written."""
+    def counts_with(self, trials: Iterable[Trial]) -> dict[TrialState, int]:
+        """Trials by state, every state named, once these are written."""
+        counts = {state: self._counts[state] for state in TrialState}
+        changed: dict[int, Trial] = {}
         for trial in trials:
-            before = self._open.pop(trial.number, None)
+            before = changed.get(trial.number) or self._open.get(trial.number)
             if before is not None:
-                self._counts[before.state] -= 1
-            self._counts[trial.state] += 1
+                counts[before.state] -= 1
+            counts[trial.state] += 1
+            changed[trial.number] = trial
+        return counts
+
+    def keep(self, trials: Sequence[Trial]) -> None:
+        """Take over trials that were written."""
+        self._counts = Counter(self.counts_with(trials))
+        for trial in trials:
+            self._open.pop(trial.number, None)
             if trial.state.open:
                 self._open[trial.number] = trial
 
@@ -140,9 +151,23 @@ def storable(text: str) -> str:
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def traces_of(outcomes: Iterable[tuple[int, Outcome]]) -> dict[int, Trace]:
+    """How evaluations went, by trial number: finite metrics, and text that can be stored."""
+    return {n: _storable_trace(outcome.trace) for n, outcome in outcomes if outcome.trace is not None}
+
+
+def _storable_trace(trace: Trace) -> Trace:
+    curve = tuple((step, {k: float(v) for k, v in m.items() if math.isfinite(v)}) for step, m in trace.curve)
+    return replace(trace, worker=storable(trace.worker), curve=curve, log=storable(trace.log))
+
+
 def _storable(outcome: Outcome) -> Outcome:
     """The outcome with text that can be stored, and with Python's numbers in place of NumPy's."""
     if isinstance(outcome, Broken):
         return replace(outcome, reason=storable(outcome.reason))
-    plain = {name: v if type(v) in (int, float) else float(v) for name, v in outcome.metrics.items()}
-    return Measured(plain)
+    return replace(outcome, metrics={name: _number(v) for name, v in outcome.metrics.items()})
+
+
+def _number(value: float) -> float:
+    """Python's own number; an int only where a double holds it exactly."""
+    return value if type(value) is int and abs(value) <= 2**53 else float(value)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
+from nas.contracts import JobFilter, TrialFilter
 from nas.job import JobState
 from nas.storage.clock import now
-from nas.storage.rows import CHANGING, changed_row, new_row, whole_row
-from nas.storage.schema import jobs, trials
-from nas.trial import Trial, TrialState
+from nas.storage.packing import MetricNames
+from nas.storage.rows import CHANGING, changed_row, count_columns, new_row, trace_row, whole_row
+from nas.storage.schema import fitted, jobs, traces, trials
+from nas.trial import Trace, Trial, TrialState
 
 _HELD = [s.value for s in JobState if s.held]
 _OPEN = [s.value for s in TrialState if s.open]
@@ -24,9 +26,18 @@ RENEW = (
     update(jobs)
     .where(jobs.c.id == bindparam("the_job"), jobs.c.fence == bindparam("the_fence"))
     .values(lease_expires_at=now() + bindparam("seconds"))
-    .returning(jobs.c.state, jobs.c.reason)
+    .returning(jobs.c.state, jobs.c.reason, jobs.c.revision)
 )
 """Extend a lease; no row where it is lost."""
+
+COUNT = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("the_job"), jobs.c.fence == bindparam("the_fence"))
+    .values({state.value.lower(): bindparam(state.value.lower()) for state in TrialState})
+    .returning(jobs.c.id)
+)
+"""Say how many trials are in each state; no row where the lease is lost. Nobody else can change the job before the
+transaction ends."""
 
 _OPEN_TRIAL = insert(trials)
 
@@ -36,15 +47,44 @@ _CHANGE_TRIAL = (
     .values({name: bindparam(name) for name in CHANGING})
 )
 
+_OWNER = func.coalesce(jobs.c.owner, "")
+
+
+def _upsert(statement: Any) -> Any:
+    told = {name: statement.excluded[name] for name in ("worker", "started_at", "curve", "log")}
+    return statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=told)
+
+
+_PUT_TRACE = {"sqlite": _upsert(sqlite.insert(traces)), "postgresql": _upsert(postgresql.insert(traces))}
+
 
 def runnable(job_id: str | None) -> Select[Any]:
-    """The job to claim, locked: the named one, or the oldest that no other claimer looks at just now."""
-    expired = jobs.c.state.in_(_HELD) & (jobs.c.lease_expires_at <= now())
+    """The job to claim, locked: the named one, or the next in turn that no other claimer looks at just now."""
+    expired = jobs.c.lease_expires_at <= now()
     if job_id is not None:
         waiting = jobs.c.state.in_([JobState.QUEUED, JobState.PAUSED])
-        return select(jobs).where(jobs.c.id == job_id, or_(waiting, expired)).with_for_update()
-    oldest = select(jobs).order_by(jobs.c.created_at, jobs.c.id).limit(1).with_for_update(skip_locked=True)
-    return oldest.where(or_(jobs.c.state == JobState.QUEUED, expired))
+        free = or_(waiting, jobs.c.state.in_(_HELD) & expired)
+        return select(jobs).where(jobs.c.id == job_id, free).with_for_update()
+    held = (
+        select(jobs.c.project, _OWNER.label("owner"), func.count().label("n"))
+        .where(jobs.c.state.in_(_HELD), jobs.c.lease_expires_at > now())
+        .group_by(jobs.c.project, _OWNER)
+        .subquery()
+    )
+    same = (held.c.project == jobs.c.project) & (held.c.owner == _OWNER)
+    return (
+        select(jobs)
+        .outerjoin(held, same)
+        .where(jobs.c.state.in_([JobState.QUEUED.value, *_HELD]), or_(jobs.c.state == JobState.QUEUED, expired))
+        .order_by(func.coalesce(held.c.n, 0), jobs.c.created_at, jobs.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=jobs)
+    )
+
+
+def by_token(connection: Connection, project: str, token: str) -> Row[Any] | None:
+    """The row of the job that a submission with this token made."""
+    return connection.execute(select(jobs).where(jobs.c.project == project, jobs.c.token == token)).first()
 
 
 def locked_job(connection: Connection, job_id: str) -> Row[Any]:
@@ -58,33 +98,64 @@ def job(connection: Connection, job_id: str) -> Row[Any]:
 
 
 def page_of_jobs(
-    connection: Connection, states: Sequence[JobState], after: str | None, limit: int
+    connection: Connection, which: JobFilter, after: str | None, limit: int, oldest_first: bool
 ) -> Sequence[Row[Any]]:
-    """Rows of jobs, the newest first."""
-    page = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
-    if states:
-        page = page.where(jobs.c.state.in_(states))
+    """Rows of jobs, in the order of their ids, which is that of their submission."""
+    page = select(jobs).order_by(jobs.c.id if oldest_first else jobs.c.id.desc()).limit(limit)
+    if which.states:
+        page = page.where(jobs.c.state.in_(which.states))
+    for column, wanted in (
+        (jobs.c.project, which.project),
+        (jobs.c.owner, which.owner),
+        (jobs.c.name, which.name),
+    ):
+        if wanted is not None:
+            page = page.where(column == wanted)
     if after is not None:
-        page = page.where(jobs.c.id < after)
+        page = page.where(jobs.c.id > after if oldest_first else jobs.c.id < after)
     return connection.execute(page).all()
 
 
-def counts(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[TrialState, int]]:
-    """Trials by state of every job."""
-    found: dict[str, dict[TrialState, int]] = defaultdict(dict)
-    total = func.count()
-    grouped = select(trials.c.job_id, trials.c.state, total).group_by(trials.c.job_id, trials.c.state)
-    for job_id, state, n in connection.execute(grouped.where(trials.c.job_id.in_(job_ids))):
-        found[job_id][TrialState(state)] = n
-    return found
-
-
 def page_of_trials(
-    connection: Connection, job_id: str, after: int = -1, limit: int | None = None
+    connection: Connection, job_id: str, after: int, limit: int | None, which: TrialFilter
 ) -> Sequence[Row[Any]]:
     """Rows of trials, by number."""
     page = select(trials).where(trials.c.job_id == job_id, trials.c.number > after)
+    if which.states:
+        page = page.where(trials.c.state.in_(which.states))
+    if which.feasible is not None:
+        page = page.where(trials.c.feasible == which.feasible)
+    if which.key is not None:
+        page = page.where(trials.c.key == which.key)
     return connection.execute(page.order_by(trials.c.number).limit(limit)).all()
+
+
+def finished_trials(connection: Connection, job_id: str, after: int, limit: int | None) -> Sequence[Row[Any]]:
+    """Rows of finished trials, in the order in which they finished."""
+    later = select(trials).where(trials.c.job_id == job_id, trials.c.finish_order > after)
+    return connection.execute(later.order_by(trials.c.finish_order).limit(limit)).all()
+
+
+def measured(connection: Connection, job_id: str, after: int) -> Sequence[Row[int, int, bool, bytes]]:
+    """Numbers, orders, feasibility and packed metrics of SUCCEEDED trials, in no order."""
+    columns = select(trials.c.number, trials.c.finish_order, trials.c.feasible, trials.c.metrics)
+    of_job = columns.where(trials.c.job_id == job_id, trials.c.state == TrialState.SUCCEEDED)
+    # the whole table of a job is read faster than its rows are looked up one by one through an index
+    return connection.execute(of_job.where(trials.c.finish_order > after) if after >= 0 else of_job).all()
+
+
+def trace(connection: Connection, job_id: str, number: int) -> Row[Any] | None:
+    """The row of a trial's trace."""
+    one = select(traces).where(traces.c.job_id == job_id, traces.c.number == number)
+    return connection.execute(one).first()
+
+
+def census(connection: Connection) -> tuple[dict[JobState, int], float]:
+    """Jobs by state, and the seconds that the oldest QUEUED one has waited."""
+    grouped = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+    oldest = select(now() - func.min(jobs.c.created_at)).where(jobs.c.state == JobState.QUEUED)
+    waited = connection.execute(oldest).scalar()
+    return {JobState(state): n for state, n in grouped}, max(0.0, waited or 0.0)
 
 
 def open_trials(connection: Connection, job_id: str) -> Sequence[Row[Any]]:
@@ -98,7 +169,14 @@ def change_job(connection: Connection, job_id: str, **columns: object) -> None:
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(columns))
 
 
-def let_go(connection: Connection, job_id: str, state: JobState, reason: str | None, at: float) -> None:
+def let_go(
+    connection: Connection,
+    job_id: str,
+    state: JobState,
+    reason: str | None,
+    at: float,
+    counts: Mapping[TrialState, int],
+) -> None:
     """Leave a job in a state that nobody holds; who held it before can write no more."""
     change_job(
         connection,
@@ -108,7 +186,13 @@ def let_go(connection: Connection, job_id: str, state: JobState, reason: str | N
         finished_at=at if state.over else None,
         fence=jobs.c.fence + 1,
         lease_expires_at=None,
+        **count_columns(counts),
     )
+
+
+def add_job(connection: Connection, row: Mapping[str, object]) -> None:
+    """Write a new job."""
+    connection.execute(insert(jobs), row)
 
 
 def add_trials(connection: Connection, job_id: str, new: Iterable[Trial]) -> None:
@@ -118,18 +202,32 @@ def add_trials(connection: Connection, job_id: str, new: Iterable[Trial]) -> Non
         connection.execute(_OPEN_TRIAL, rows)
 
 
-def add_whole_trials(connection: Connection, job_id: str, given: Iterable[Trial]) -> None:
+def add_whole_trials(connection: Connection, job_id: str, given: Iterable[Trial], names: MetricNames) -> None:
     """Write the trials that a job begins with, whatever their state."""
-    rows = [whole_row(job_id, trial) for trial in given]
+    rows = [whole_row(job_id, trial, names) for trial in given]
     if rows:
         connection.execute(_OPEN_TRIAL, rows)
 
 
-def change_trials(connection: Connection, job_id: str, changed: Iterable[Trial]) -> None:
+def change_trials(connection: Connection, job_id: str, changed: Iterable[Trial], names: MetricNames) -> None:
     """Write what may change of trials that are there."""
-    rows = [changed_row(job_id, trial) for trial in changed]
+    rows = [changed_row(job_id, trial, names) for trial in changed]
     if rows:
         connection.execute(_CHANGE_TRIAL, rows)
+
+
+def put_traces(connection: Connection, job_id: str, found: Mapping[int, Trace]) -> None:
+    """Write how evaluations went, in place of what stood there."""
+    if found:
+        rows = [trace_row(job_id, number, trace) for number, trace in found.items()]
+        connection.execute(_PUT_TRACE[connection.dialect.name], rows)
+
+
+def forget(connection: Connection, job_id: str) -> None:
+    """Delete a job and all that belongs to it."""
+    for table in (traces, trials, fitted):
+        connection.execute(delete(table).where(table.c.job_id == job_id))
+    connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
 
 def _one(connection: Connection, query: Select[Any], job_id: str) -> Row[Any]:

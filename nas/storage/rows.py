@@ -11,11 +11,14 @@ import numpy as np
 from sqlalchemy import Row
 
 from nas.job import Job, JobSpec, JobState
-from nas.trial import Origin, Proposal, Trial, TrialState
+from nas.storage.packing import MetricNames
+from nas.trial import Origin, Proposal, Trace, Trial, TrialState
 from search_spaces import Architecture, Space
 from search_spaces.load import space_of
 
 _GENE = np.dtype("<u2")
+UNMEASURED = MetricNames()
+"""Of a job in which no trial was measured yet."""
 
 CHANGING = ("state", "attempt", "metrics", "feasible", "reason", "finish_order", "finished_at")
 """The columns of a trial that change after its beginning."""
@@ -42,7 +45,17 @@ def dump(spec: JobSpec) -> str:
     return _compact(spec.dump())
 
 
-def job_of(row: Row[Any], spec: JobSpec, counts: Mapping[TrialState, int]) -> Job:
+def counts_of(row: Row[Any]) -> dict[TrialState, int]:
+    """Trials by state; states without trials are missing."""
+    return {state: n for state in TrialState if (n := row._mapping[state.value.lower()])}
+
+
+def count_columns(counts: Mapping[TrialState, int]) -> dict[str, int]:
+    """The columns of `jobs` that say how many trials are in each state."""
+    return {state.value.lower(): counts.get(state, 0) for state in TrialState}
+
+
+def job_of(row: Row[Any], spec: JobSpec) -> Job:
     """A row of `jobs` as a value."""
     return Job(
         id=row.id,
@@ -52,7 +65,10 @@ def job_of(row: Row[Any], spec: JobSpec, counts: Mapping[TrialState, int]) -> Jo
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        counts=counts,
+        counts=counts_of(row),
+        project=row.project,
+        owner=row.owner,
+        revision=row.revision,
     )
 
 
@@ -72,27 +88,45 @@ def new_row(job_id: str, trial: Trial) -> dict[str, object]:
     }
 
 
-def whole_row(job_id: str, trial: Trial) -> dict[str, object]:
+def whole_row(job_id: str, trial: Trial, names: MetricNames) -> dict[str, object]:
     """All columns, of a trial that a job begins with."""
     origin = trial.origin
     return {
         **new_row(job_id, trial),
-        **_changing(trial),
+        **_changing(trial, names),
         "origin_job": None if origin is None else origin.job,
         "origin_number": None if origin is None else origin.number,
     }
 
 
-def changed_row(job_id: str, trial: Trial) -> dict[str, object]:
+def changed_row(job_id: str, trial: Trial, names: MetricNames) -> dict[str, object]:
     """The columns of a trial that change, and under names of their own those that say which trial it is."""
-    return {"the_job": job_id, "the_number": trial.number, **_changing(trial)}
+    return {"the_job": job_id, "the_number": trial.number, **_changing(trial, names)}
 
 
-def _changing(trial: Trial) -> dict[str, object]:
+def trace_row(job_id: str, number: int, trace: Trace) -> dict[str, object]:
+    """The columns of a trial's trace."""
+    return {
+        "job_id": job_id,
+        "number": number,
+        "worker": trace.worker,
+        "started_at": trace.started_at,
+        "curve": json.dumps(trace.curve, separators=(",", ":")),
+        "log": trace.log,
+    }
+
+
+def trace_of(row: Row[Any]) -> Trace:
+    """A row of `traces` as a value."""
+    curve = tuple((step, metrics) for step, metrics in json.loads(row.curve))
+    return Trace(row.worker, row.started_at, curve, row.log)
+
+
+def _changing(trial: Trial, names: MetricNames) -> dict[str, object]:
     return {
         "state": trial.state.value,
         "attempt": trial.attempt,
-        "metrics": _compact(trial.metrics) if trial.metrics else None,
+        "metrics": names.pack(trial.metrics),
         "feasible": trial.feasible,
         "reason": trial.reason,
         "finish_order": trial.order,
@@ -100,28 +134,28 @@ def _changing(trial: Trial) -> dict[str, object]:
     }
 
 
-def trials_of(rows: Sequence[Row[Any]], space: Space) -> list[Trial]:
+def trials_of(rows: Sequence[Row[Any]], space: Space, names: MetricNames) -> list[Trial]:
     """Rows of `trials` as values; the genes of all are read together."""
     packed = np.frombuffer(b"".join(row.genes for row in rows), dtype=_GENE)
     genes = packed.astype(np.int64).reshape(len(rows), len(space.choices))
-    return [_trial(row, arch) for row, arch in zip(rows, space.architectures(genes), strict=True)]
+    return [_trial(row, arch, names) for row, arch in zip(rows, space.architectures(genes), strict=True)]
 
 
 def bare_trials_of(rows: Iterable[Row[Any]]) -> list[Trial]:
-    """Rows of `trials` as values whose genes have no meaning: enough to close them, and needs no space."""
+    """Rows of open trials as values whose genes have no meaning: enough to close them, and needs no space."""
     return [
-        _trial(row, Architecture(tuple(np.frombuffer(row.genes, dtype=_GENE).tolist()), row.key, ()))
+        _trial(row, Architecture(tuple(np.frombuffer(row.genes, dtype=_GENE).tolist()), row.key, ()), UNMEASURED)
         for row in rows
     ]
 
 
-def _trial(row: Row[Any], architecture: Architecture) -> Trial:
+def _trial(row: Row[Any], architecture: Architecture, names: MetricNames) -> Trial:
     return Trial(
         number=row.number,
         proposal=Proposal(architecture, row.fidelity, row.resume_from),
         state=TrialState(row.state),
         attempt=row.attempt,
-        metrics={} if row.metrics is None else json.loads(row.metrics),
+        metrics=names.unpack(row.metrics),
         feasible=row.feasible,
         reason=row.reason,
         order=row.finish_order,

@@ -1,6 +1,6 @@
 """The tables. Migrations bring a database to them; a test holds that the two agree.
 
-Times are Unix seconds. Counts, best values and fronts are not stored: they follow from the trials.
+Times are Unix seconds. Best values and fronts are not stored: they follow from the trials.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ trials = Table(
     Column("genes", LargeBinary, nullable=False),  # little-endian 16-bit indices, one a choice
     Column("fidelity", Double),
     Column("resume_from", Integer),
-    Column("metrics", LargeBinary),  # little-endian doubles, in the order of `jobs.metric_names`; null unless measured
+    Column(
+        "metrics", LargeBinary
+    ),  # little-endian doubles, in the order of `jobs.metric_names`; null unless measured
     Column("feasible", Boolean),
     Column("reason", Text),
     Column("finish_order", Integer),

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert
+import numpy as np
+from sqlalchemy import Connection, Row
 
-from nas.contracts import Request
+from nas.contracts import Census, JobFilter, Measurements, Request, Submitter, TokenReused, TrialFilter
 from nas.job import Job, JobSpec, JobState, requested
 from nas.objectives import Problem
 from nas.storage import queries
+from nas.storage.checks import check_deletable, check_revision
 from nas.storage.clock import now
 from nas.storage.database import Database
+from nas.storage.errors import DatabaseError, Duplicate
 from nas.storage.ids import new_id
 from nas.storage.lease import SqlLease
 from nas.storage.ledger import ON_REQUEST, Ledger, after_claim, counted, storable
-from nas.storage.rows import Document, bare_trials_of, dump, job_of, trials_of
-from nas.storage.schema import jobs
-from nas.trial import Trial
+from nas.storage.packing import MetricNames
+from nas.storage.rows import (
+    UNMEASURED,
+    Document,
+    bare_trials_of,
+    count_columns,
+    counts_of,
+    dump,
+    job_of,
+    trace_of,
+    trials_of,
+)
+from nas.storage.sql_keys import SqlKeys
+from nas.storage.sql_shelf import SqlShelf
+from nas.trial import Trace, Trial
 from search_spaces import SpecError
 
 DOCUMENTS_KEPT = 256
@@ -42,6 +57,8 @@ class SqlStore:
 
     def __init__(self, url: str, *, lease_seconds: float = 30.0) -> None:
         self.database = Database(url)
+        self.keys = SqlKeys(self.database)
+        self.shelf = SqlShelf(self.database)
         self._seconds = lease_seconds
         self._document = lru_cache(maxsize=DOCUMENTS_KEPT)(Document)
 
@@ -52,55 +69,140 @@ class SqlStore:
         """Close all connections; the next use opens new ones."""
         self.database.close()
 
-    def submit(self, spec: JobSpec, *, queued: bool = True, trials: Sequence[Trial] = ()) -> Job:
-        """A new job: QUEUED for any runner, or else PAUSED, for whoever claims it by its id."""
-        state = JobState.QUEUED if queued else JobState.PAUSED
-        job = Job(id=new_id(), spec=spec, state=state, created_at=time.time(), counts=counted(trials))
+    def submit(
+        self, spec: JobSpec, *, queued: bool = True, trials: Sequence[Trial] = (), by: Submitter = Submitter()
+    ) -> Job:
+        """A new job: QUEUED for any runner, or else PAUSED; or the one that the submitter's token made before."""
+        names = UNMEASURED.grown(t.metrics for t in trials)
         row = {
-            "id": job.id,
+            "id": new_id(),
             "name": storable(spec.name),
-            "state": job.state.value,
-            "created_at": job.created_at,
+            "state": (JobState.QUEUED if queued else JobState.PAUSED).value,
+            "created_at": time.time(),
             "fence": 0,
+            "project": by.project,
+            "owner": by.owner,
+            "revision": 0,
+            "token": by.token,
+            "token_digest": None if by.token is None else by.digest,
+            "metric_names": names.write(),
             "spec": dump(spec),
+            **count_columns(counted(trials)),
         }
-        with self.database.writing() as connection:
-            connection.execute(insert(jobs), row)
-            queries.add_whole_trials(connection, job.id, trials)
-        return job
+        try:
+            with self.database.writing() as connection:
+                known = by.token and queries.by_token(connection, by.project, by.token)
+                if not known:
+                    queries.add_job(connection, row)
+                    queries.add_whole_trials(connection, str(row["id"]), trials, names)
+                    known = queries.job(connection, str(row["id"]))
+        except Duplicate:  # the same submission came at the same moment, and was first
+            with self.database.reading() as connection:
+                known = queries.by_token(connection, by.project, by.token or "")
+        if not known:
+            raise DatabaseError("the job could not be written; try again")
+        if by.token and known.token_digest != by.digest:
+            raise TokenReused(f"the token {by.token!r} stands for another submission, job {known.id}")
+        return self.read(known)
 
     def job(self, job_id: str) -> Job:
         """One job. Raises `KeyError`."""
         with self.database.reading() as connection:
-            return self._job(connection, queries.job(connection, job_id))
+            return self.read(queries.job(connection, job_id))
 
-    def jobs(self, states: Sequence[JobState] = (), after: str | None = None, limit: int = 100) -> Sequence[Job]:
-        """Newest first; `after` is the id of the last job of the page before."""
+    def jobs(
+        self,
+        which: JobFilter = JobFilter(),
+        after: str | None = None,
+        limit: int = 100,
+        *,
+        oldest_first: bool = False,
+    ) -> Sequence[Job]:
+        """Newest first, or oldest first; `after` is the id of the last job of the page before."""
         with self.database.reading() as connection:
-            rows = queries.page_of_jobs(connection, states, after, limit)
-            counts = queries.counts(connection, [row.id for row in rows])
-        return [job_of(row, self._document(row.spec).spec, counts.get(row.id, {})) for row in rows]
+            rows = queries.page_of_jobs(connection, which, after, limit, oldest_first)
+        return [self.read(row) for row in rows]
 
-    def trials(self, job_id: str, after: int = -1, limit: int | None = None) -> Sequence[Trial]:
+    def trials(
+        self, job_id: str, after: int = -1, limit: int | None = None, which: TrialFilter = TrialFilter()
+    ) -> Sequence[Trial]:
         """Trials with numbers greater than `after`, by number. Raises `KeyError`."""
         with self.database.reading() as connection:
-            text = queries.job(connection, job_id).spec
-            rows = queries.page_of_trials(connection, job_id, after, limit)
-        return trials_of(rows, self._document(text).space) if rows else []
+            rows = queries.page_of_trials(connection, job_id, after, limit, which)
+            return self._trials(connection, job_id, rows)
+
+    def finished(self, job_id: str, after: int = -1, limit: int | None = None) -> Sequence[Trial]:
+        """Trials whose `order` is greater than `after`, in the order in which they finished. Raises `KeyError`."""
+        with self.database.reading() as connection:
+            rows = queries.finished_trials(connection, job_id, after, limit)
+            return self._trials(connection, job_id, rows)
+
+    def measurements(self, job_id: str, after: int = -1) -> Measurements:
+        """What was measured by SUCCEEDED trials whose `order` is greater than `after`. Raises `KeyError`."""
+        with self.database.reading() as connection:
+            rows = queries.measured(connection, job_id, after)
+            names = MetricNames.read(queries.job(connection, job_id).metric_names)
+        numbers, orders, feasible, packed = zip(*rows, strict=True) if rows else ((), (), (), ())
+        order = np.array(orders, dtype=np.int64)
+        first = np.argsort(order)
+        return Measurements(
+            numbers=np.array(numbers, dtype=np.int64)[first],
+            orders=order[first],
+            feasible=np.array(feasible, dtype=np.bool_)[first],
+            names=names.names,
+            values=names.array(packed)[first],
+        )
+
+    def trace(self, job_id: str, number: int) -> Trace | None:
+        """How a trial's last evaluation went, where that is known. Raises `KeyError`."""
+        with self.database.reading() as connection:
+            row = queries.trace(connection, job_id, number)
+            if row is None:
+                queries.job(connection, job_id)
+                return None
+            return trace_of(row)
 
     def request(self, job_id: str, request: Request) -> Job:
         """Ask for a change of state. Raises `KeyError`, or `WrongState` where it cannot be done."""
         with self.database.writing() as connection:
-            current = JobState(queries.locked_job(connection, job_id).state)
+            row = queries.locked_job(connection, job_id)
+            current = JobState(row.state)
             state = requested(current, request)
             if state is not current and state.over:
-                _end(connection, job_id, state, ON_REQUEST)
+                _end(connection, row, state, ON_REQUEST)
             elif state is not current:
                 queries.change_job(connection, job_id, state=state, reason=None)
-            return self._job(connection, queries.job(connection, job_id))
+            return self.read(queries.job(connection, job_id))
+
+    def edit(self, job_id: str, change: Callable[[Job], JobSpec], revision: int | None = None) -> Job:
+        """Give a job the document that `change` makes. Raises `KeyError`, `Stale`, and what `change` does."""
+        with self.database.writing() as connection:
+            before = self.read(queries.locked_job(connection, job_id))
+            check_revision(before, revision)
+            spec = change(before)
+            if spec != before.spec:
+                queries.change_job(
+                    connection,
+                    job_id,
+                    spec=dump(spec),
+                    name=storable(spec.name),
+                    revision=before.revision + 1,
+                )
+            return self.read(queries.job(connection, job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job and its trials. Raises `KeyError`, or `WrongState` while a runner holds it."""
+        with self.database.writing() as connection:
+            check_deletable(job_id, JobState(queries.locked_job(connection, job_id).state))
+            queries.forget(connection, job_id)
+
+    def census(self) -> Census:
+        """How much there is to do, over all projects."""
+        with self.database.reading() as connection:
+            return Census(*queries.census(connection))
 
     def claim(self, job_id: str | None = None) -> SqlLease | None:
-        """The right to one runnable job (the oldest, or the one named), or None if there is none.
+        """The right to one runnable job (the next in turn, or the one named), or None if there is none.
 
         A job whose document this version cannot read ends FAILED and is passed over, so that it does not
         stand in the way of others.
@@ -113,17 +215,18 @@ class SqlStore:
                 try:
                     return self._take(connection, row)
                 except SpecError as error:
-                    _end(connection, row.id, JobState.FAILED, f"the document cannot be read: {error}")
+                    reason = f"the document cannot be read: {error}"
+                    _end(connection, row, JobState.FAILED, reason)
 
     def _take(self, connection: Connection, row: Row[Any]) -> SqlLease:
         """Hold the job of a locked row, and recover the trials that its last runner left RUNNING."""
-        document = self._document(row.spec)
+        document, names = self._document(row.spec), MetricNames.read(row.metric_names)
         rows = queries.open_trials(connection, row.id)
-        known = trials_of(rows, document.space) if rows else []
-        ledger = Ledger(document.spec.problem, known, queries.counts(connection, [row.id]).get(row.id))
+        known = trials_of(rows, document.space, names) if rows else []
+        ledger = Ledger(document.spec.problem, known, counts_of(row))
         at = time.time()
         recovered = ledger.recover(at)
-        queries.change_trials(connection, row.id, recovered)
+        queries.change_trials(connection, row.id, recovered, names)
         ledger.keep(recovered)
         queries.change_job(
             connection,
@@ -133,19 +236,28 @@ class SqlStore:
             started_at=row.started_at or at,
             fence=row.fence + 1,
             lease_expires_at=now() + self._seconds,
+            **count_columns(ledger.counts),
         )
-        job = self._job(connection, queries.job(connection, row.id))
-        return SqlLease(self, job, row.fence + 1, ledger, self._seconds)
+        job = self.read(queries.job(connection, row.id))
+        return SqlLease(self, job, row.fence + 1, ledger, names, self._seconds)
 
-    def _job(self, connection: Connection, row: Row[Any]) -> Job:
-        return job_of(row, self._document(row.spec).spec, queries.counts(connection, [row.id]).get(row.id, {}))
+    def read(self, row: Row[Any]) -> Job:
+        """A row of `jobs` as a value."""
+        return job_of(row, self._document(row.spec).spec)
+
+    def _trials(self, connection: Connection, job_id: str, rows: Sequence[Row[Any]]) -> list[Trial]:
+        """Rows as values. The job is read after its trials: it then names every metric that they can have."""
+        job = queries.job(connection, job_id)
+        if not rows:
+            return []
+        return trials_of(rows, self._document(job.spec).space, MetricNames.read(job.metric_names))
 
 
-def _end(connection: Connection, job_id: str, state: JobState, reason: str) -> None:
+def _end(connection: Connection, row: Row[Any], state: JobState, reason: str) -> None:
     """End a locked job that no runner holds. Its document, which may be the fault, is not looked at."""
     at = time.time()
     unread = Problem(())  # a trial is cancelled alike whatever is wanted of it
-    known = bare_trials_of(queries.open_trials(connection, job_id))
-    ledger = Ledger(unread, known, queries.counts(connection, [job_id]).get(job_id))
-    queries.change_trials(connection, job_id, ledger.release(state, reason, at))
-    queries.let_go(connection, job_id, state, storable(reason), at)
+    ledger = Ledger(unread, bare_trials_of(queries.open_trials(connection, row.id)), counts_of(row))
+    ended = ledger.release(state, reason, at)
+    queries.change_trials(connection, row.id, ended, UNMEASURED)
+    queries.let_go(connection, row.id, state, storable(reason), at, ledger.counts_with(ended))

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from store_contract import BEGUN, PROPOSALS, SPEC
 
+from nas.contracts import Submitter
 from nas.storage import DatabaseError, DatabaseOutOfDate, DatabaseTooNew, migrate, open_store
 from nas.storage.database import Database
 from nas.storage.schema import REVISION, metadata
 from nas.storage.sql import SqlStore
+from nas.trial import Broken, BrokenKind, Measured
 
 
 def in_database(url: str, ask: Callable[[Any], Any]) -> Any:
@@ -87,6 +90,31 @@ def test_trials_outlive_the_way_down_and_up_without_their_origins(database: str)
     assert migrate.current(database) == "0001"
     migrate.upgrade(database)
     assert store.trials(job.id) == [replace(t, origin=None) for t in BEGUN]
+    store.close()
+
+
+def test_metrics_and_counts_outlive_the_way_down_to_the_first_schema_and_up(database: str) -> None:
+    store = open_store(database)
+    job = store.submit(SPEC, by=Submitter("vision", "anna", "token", "digest"))
+    idle = store.submit(SPEC).id
+    lease = store.claim(job.id)
+    lease.open(PROPOSALS[:7])
+    metrics = [{"accuracy": 1 / 3, "params": 7}, {"params": 2e6, "größe": -1e300, "accuracy": 0.0}]
+    lease.close([(n + 3, Measured(m)) for n, m in enumerate(metrics)])
+    lease.close([(0, Broken(BrokenKind.FAILED, "no")), (1, Broken(BrokenKind.LOST, "gone"))])
+    before, counts = store.trials(job.id), store.job(job.id).counts
+    store.close()
+    migrate.downgrade(database, "0002")
+    rows = in_database(
+        database, lambda c: c.execute(text("SELECT metrics FROM trials WHERE metrics IS NOT NULL")).scalars().all()
+    )
+    assert sorted(map(json.loads, rows), key=len) == metrics
+    migrate.upgrade(database)
+    assert store.trials(job.id) == before
+    assert store.job(job.id).counts == counts
+    assert store.job(job.id).project == "default"
+    assert store.job(idle).counts == {}
+    assert store.measurements(job.id).numbers.tolist() == [3, 4]
     store.close()
 
 

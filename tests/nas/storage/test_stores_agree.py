@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from store_contract import BEGUN, PROPOSALS, SPEC
 
+from nas.contracts import JobFilter
 from nas.job import Job, JobState
 from nas.storage import open_store
 from nas.storage.memory import MemoryStore
@@ -139,8 +140,8 @@ class StoresAgree(RuleBasedStateMachine):
         after=st.none() | jobs,
     )
     def listing(self, states: Any, limit: int, after: Any) -> None:
-        one = self.memory.jobs(states, after and after[0], limit)
-        two = self.sql.jobs(states, after and after[1], limit)
+        one = self.memory.jobs(JobFilter(tuple(states)), after and after[0], limit)
+        two = self.sql.jobs(JobFilter(tuple(states)), after and after[1], limit)
         assert timeless(one) == timeless(two)
         assert all((a.id, b.id) in self.pairs for a, b in zip(one, two, strict=True))
 
