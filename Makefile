@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check serve bench figures clean
+.PHONY: demo test lint check serve bench chaos compose-check figures clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -32,6 +32,12 @@ serve: $(READY)  ## the HTTP API and a runner on this machine, http://127.0.0.1:
 
 bench: $(READY)  ## speed beside its peers, printed as a table
 	$(BIN)/python -m benchmarks
+
+chaos: $(READY)  ## nothing is lost under 100 faults on each database: kill -9, crashes; a quarter of an hour
+	$(BIN)/python -m tests.chaos --faults 100 --minutes 10
+
+compose-check: $(READY)  ## the processes of docker-compose.yml, started without Docker, finish a job on two Ray nodes
+	$(BIN)/python scripts/compose-check
 
 figures: $(READY)  ## the drawings in docs/figures; a test holds that they are current
 	$(BIN)/nas space draw mobilenetv3-large -o docs/figures/mobilenetv3-large.svg

@@ -3,21 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 
+import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from api import create_app
-from nas.settings import open_configured_store
+from api.guard import Guard
+from nas.access import masked, takes_keys
+from nas.journal import Journal
+from nas.logs import configure
+from nas.outages import when_there
+from nas.settings import open_configured_store, read_settings
+from nas.storage import DatabaseError
+from search_spaces import SpecError
+
+FAILED, BAD_INPUT = 1, 2
+LAST_ANSWERS = 5
+"""Seconds that requests under way get when the process is stopped; event streams would go on for ever."""
+NO_KEY = "there is no API key yet, so every request is refused; make one: nas keys create NAME --role admin"
 
 
 def main() -> None:
-    """Serve until stopped."""
+    """Serve until stopped; exit code 2 where the settings would leave the service open to anybody."""
     parser = argparse.ArgumentParser(prog="api", description="Serve the HTTP API of the NAS service.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    app = create_app(open_configured_store())
-    uvicorn.run(app, host=options.host, port=options.port, log_level="info")
+    try:
+        configure(read_settings().log_format)
+        app = configured(options.host)
+    except (SpecError, DatabaseError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT if isinstance(error, SpecError) else FAILED)
+    logging.getLogger("uvicorn.access").addFilter(without_secrets)
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        log_config=None,  # its lines go through `nas.logs`
+        timeout_graceful_shutdown=LAST_ANSWERS,
+    )
+
+
+def configured(host: str) -> FastAPI:
+    """The application as the environment wants it, to listen on `host`. Raises `SpecError` or `DatabaseError`."""
+    settings = read_settings()
+    needs_keys = takes_keys(settings.auth, host)  # before anything is touched
+    store = when_there(open_configured_store, Journal())
+    if needs_keys and not store.keys.all():
+        structlog.get_logger().warning(NO_KEY)
+    guard = Guard.of(settings, store.keys if needs_keys else None)
+    return create_app(store, guard, settings.allowed_functions)
+
+
+def without_secrets(record: logging.LogRecord) -> bool:
+    """Mask API keys in a line of the access log, where somebody wrote one into a URL."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(masked(a) if isinstance(a, str) else a for a in record.args)
+    return True
 
 
 if __name__ == "__main__":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from api import health, jobs, problems, spaces
-from api.fronts import Fronts
+from api import capabilities, events, exports, fronts, health, jobs, metrics, predictors, problems, spaces, trials
+from api.access import principal
+from api.guard import UNGUARDED, Guard
+from api.kept_fronts import Fronts
 from api.openapi import complete
+from api.watches import Watches
 from nas.contracts import Store
+from nas.predictor_desk import PredictorDesk
 
 
 class Application(FastAPI):
@@ -19,22 +24,37 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = complete(super().openapi())
+            self.openapi_schema = complete(super().openapi(), self.state.functions)
         return self.openapi_schema
 
 
-def create_app(store: Store) -> FastAPI:
-    """The HTTP API over a store. Routes are synchronous: they run in the server's thread pool."""
+def create_app(store: Store, guard: Guard = UNGUARDED, functions: Sequence[str] = ()) -> FastAPI:
+    """The HTTP API over a store. Routes that read it are synchronous: they run in the server's thread pool.
+
+    Args:
+        store: of jobs and trials.
+        guard: who is let in. As it is by default, whoever reaches the application may do everything.
+        functions: import paths that documents may name for the callable evaluator.
+    """
     app = Application(
         title="NAS service",
         description="Neural architecture search: post a document, read trials and the Pareto front.",
         version=version("nas-service"),
         redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.store = store
+    app.state.functions = tuple(functions)
     app.state.fronts = Fronts(store)
+    app.state.desk = PredictorDesk(store)
+    app.state.watches = Watches(store)
     problems.install(app)
-    for part in (jobs, spaces, health):
-        app.include_router(part.router)
+    guard.install(app)
+    for part in (jobs, trials, exports, fronts, events, predictors, spaces, capabilities):
+        app.include_router(part.router, dependencies=[Depends(principal)])  # before a body is read
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    metrics.install(app, store)  # after all other middleware, so that what these answer is counted
     return app

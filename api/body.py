@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 from fastapi import Depends, Request
@@ -22,6 +22,7 @@ MAX_YAML_BYTES = 1 << 17
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63
 JSON_TYPES = ("application/json",)
+PATCH_TYPES = ("application/merge-patch+json", *JSON_TYPES)
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
 UNSAID_TYPES = ("", "application/x-www-form-urlencoded")
 """No type, and the type that ``curl --data-binary @file`` gives to any file: JSON or YAML, as it begins."""
@@ -41,15 +42,52 @@ async def body(request: Request) -> bytes:
 
 
 def document(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str, Any]:
-    """The document in the body.
+    """The document in the body, JSON or YAML.
 
     Raises:
         Refused: 415 for another content type, 413 for too much, 400 for what cannot be parsed, 422 for what
             is not a mapping or holds values that are not text, booleans or finite numbers.
     """
-    name, parse = _format(request, raw)
-    if name == "YAML" and len(raw) > MAX_YAML_BYTES:
+    kind, unsaid = _content_type(request)
+    if kind in JSON_TYPES or (unsaid and raw.lstrip().startswith(b"{")):
+        return _mapping_of(raw, "JSON", _parse_json)
+    if kind not in YAML_TYPES and not unsaid:
+        raise _unread(kind, (*JSON_TYPES, *YAML_TYPES))
+    if len(raw) > MAX_YAML_BYTES:
         raise Refused(413, f"YAML of more than {MAX_YAML_BYTES} bytes is not read; send JSON")
+    return _mapping_of(raw, "YAML", parse_text)
+
+
+def patch(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str, Any]:
+    """The JSON merge patch (RFC 7396) in the body. Raises `Refused`, as `document` does."""
+    kind, unsaid = _content_type(request)
+    if kind not in PATCH_TYPES and not unsaid:
+        raise _unread(kind, PATCH_TYPES)
+    return _mapping_of(raw, "JSON", _parse_json)
+
+
+def patch_if_any(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str, Any]:
+    """The JSON merge patch in the body, where there is one; else an empty one, which changes nothing."""
+    return patch(request, raw) if raw else {}
+
+
+Document: TypeAlias = Annotated[Mapping[str, Any], Depends(document)]
+Patch: TypeAlias = Annotated[Mapping[str, Any], Depends(patch)]
+OptionalPatch: TypeAlias = Annotated[Mapping[str, Any], Depends(patch_if_any)]
+
+
+def _content_type(request: Request) -> tuple[str, bool]:
+    """The content type, and whether it says nothing."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind, kind in UNSAID_TYPES and "origin" not in request.headers  # no other site's form may post
+
+
+def _unread(kind: str, allowed: Sequence[str]) -> Refused:
+    return Refused(415, f"content type {show(kind)} is not allowed; allowed: {', '.join(allowed)}")
+
+
+def _mapping_of(raw: bytes, name: str, parse: Callable[[str], Any]) -> Mapping[str, Any]:
+    """What the bytes hold in the format of this name. Raises `Refused`."""
     try:
         found = parse(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -64,21 +102,6 @@ def document(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[
         raise _wrong((), f"{show(found)} is not a document; a mapping is needed")
     _examine(found)
     return found
-
-
-Document: TypeAlias = Annotated[Mapping[str, Any], Depends(document)]
-
-
-def _format(request: Request, raw: bytes) -> tuple[str, Callable[[str], Any]]:
-    """The name of the format, and its parser."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    unsaid = kind in UNSAID_TYPES and "origin" not in request.headers  # no other site's form may post
-    if kind in JSON_TYPES or (unsaid and raw.lstrip().startswith(b"{")):
-        return "JSON", _parse_json
-    if kind in YAML_TYPES or unsaid:
-        return "YAML", parse_text
-    allowed = ", ".join((*JSON_TYPES, *YAML_TYPES))
-    raise Refused(415, f"content type {show(kind)} is not allowed; allowed: {allowed}")
 
 
 def _parse_json(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Whether the process lives and the database answers."""
+"""Whether the process lives, and whether it can do its work."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from api import models
-from api.jobs import Store
+from api.access import Store
 from api.openapi import PROBLEM
+from api.problems import RETRY_AFTER, Refused
+from nas.storage import DatabaseOutOfDate, DatabaseTooNew
+from nas.storage.migrate import check_schema
+from nas.storage.sql import SqlStore
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses={"default": PROBLEM})
 
 
 @router.get("/healthz", response_model=models.Health)
@@ -20,6 +24,12 @@ def healthz() -> JSONResponse:
 
 @router.get("/readyz", response_model=models.Health, responses={503: PROBLEM})
 def readyz(store: Store) -> JSONResponse:
-    """The database answers."""
-    store.jobs(limit=1)
+    """The database answers, and its schema is the one that this version needs."""
+    if isinstance(store, SqlStore):
+        try:
+            check_schema(store.database)
+        except (DatabaseOutOfDate, DatabaseTooNew) as error:
+            age = "older" if isinstance(error, DatabaseOutOfDate) else "newer"
+            detail = f"the schema of the database is {age} than this version of the service"
+            raise Refused(503, detail, headers={"Retry-After": str(RETRY_AFTER)}) from None
     return JSONResponse({"status": "ok"})

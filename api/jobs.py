@@ -1,191 +1,225 @@
-"""Jobs, their trials and their fronts, under `/v1/jobs`."""
+"""Jobs, under `/v1/jobs`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import JSONResponse
-from starlette.convertors import Convertor, register_url_convertor
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import JSONResponse, Response
 
 from api import models, pages
-from api.body import Document
-from api.fronts import Fronts
-from api.openapi import PROBLEM, body_of
+from api.access import Admin, JobId, Store, Submitter, Viewer, own_job
+from api.allowed import Functions
+from api.body import PATCH_TYPES, Document, OptionalPatch, Patch
+from api.openapi import ETAG, LOCATION, PROBLEM, body_of, refusals
+from api.paths import JOB
 from api.problems import Refused, faulty
 from nas import contracts
+from nas.access import Principal
 from nas.check import check
-from nas.job import ID, Job, JobSpec, JobState
-from nas.warm_start import first_trials
-from nas.wire import front_dict, job_dict, trial_dict
-from search_spaces import Fault, SpecError
+from nas.contracts import JobFilter
+from nas.edits import cloned, edited
+from nas.job import Job, JobSpec, JobState
+from nas.warm_start import first_trials, taken_over
+from nas.wire import job_dict
+from search_spaces import SpecError
 
-
-class _Id(Convertor[str]):
-    """What a job's id can be in a path: no colon, which a verb stands behind."""
-
-    regex = ID
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("job", _Id())
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses={"default": PROBLEM})
 
+IdempotencyKey: TypeAlias = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern="^[ -~]{1,128}$",
+        description="makes a repeated request the same one; printable ASCII",
+    ),
+]
+IfMatch: TypeAlias = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        pattern=r'^(\*|"[0-9]{1,9}")$',
+        description="the ETag that the job came with; an edit in between is then answered with 412",
+    ),
+]
+NoQuery: TypeAlias = Annotated[models.Query, Query()]
+Submission: TypeAlias = Annotated[models.Submission, Query()]
 
-def _store(request: Request) -> contracts.Store:
-    return cast(contracts.Store, request.app.state.store)
-
-
-def _fronts(request: Request) -> Fronts:
-    return cast(Fronts, request.app.state.fronts)
-
-
-Store: TypeAlias = Annotated[contracts.Store, Depends(_store)]
-JobId: TypeAlias = Annotated[str, Path(pattern=f"^{_Id.regex}$")]
-Number: TypeAlias = Annotated[int, Path(ge=0, lt=2**31)]
+_SUBMITTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": models.Validated, "description": "The document is valid (validate_only)"},
+    202: {"description": "The job waits for a runner; Location names it", "headers": {**LOCATION, **ETAG}},
+}
+_ONE: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG}}
+_CHANGE: dict[int | str, dict[str, Any]] = {
+    200: {"model": models.Job, "description": "The job is in the state asked for", "headers": ETAG},
+    202: {
+        "model": models.Job,
+        "description": "Its runner has been asked to; look again in a second",
+        "headers": ETAG,
+    },
+    **refusals(404, 409, 422),
+}
 
 
 @router.post(
     "",
     status_code=202,
     response_model=models.Job,
-    responses={
-        200: {"model": models.Validated, "description": "The document is valid (validate_only)"},
-        202: {"description": "The job waits for a runner; Location names it"},
-        413: PROBLEM,
-        415: PROBLEM,
-        422: PROBLEM,
-    },
+    responses={**_SUBMITTED, **refusals(400, 413, 415, 422)},
     openapi_extra=body_of("JobSpec"),
 )
-def submit_job(store: Store, document: Document, query: Annotated[models.Submission, Query()]) -> JSONResponse:
+def submit_job(
+    who: Submitter,
+    store: Store,
+    functions: Functions,
+    document: Document,
+    query: Submission,
+    key: IdempotencyKey = None,
+) -> JSONResponse:
     """Start a search."""
+    return _submit(who, store, functions, document, query, key, _digest("submit", document))
+
+
+@router.get("", response_model=models.JobList, responses=refusals(400, 422))
+def list_jobs(who: Viewer, store: Store, query: Annotated[models.JobPage, Query()]) -> JSONResponse:
+    """Jobs, the newest first unless `order_by` says otherwise."""
+    states = tuple(sorted(set(query.state)))
+    which = JobFilter(states, project=who.project, owner=query.owner, name=query.name)
+    asked = ("jobs", which, query.order_by)
+    after = pages.position(query.page_token, asked) if query.page_token else None
+    oldest_first = query.order_by == "created_at"
+    try:
+        found = store.jobs(which, after=after, limit=query.page_size + 1, oldest_first=oldest_first)
+    except KeyError:
+        raise pages.bad_token() from None
+    page = found[: query.page_size]
+    more = pages.token(page[-1].id, asked) if len(found) > len(page) else None
+    return JSONResponse({"jobs": [job_dict(j) for j in page], "next_page_token": more})
+
+
+@router.get(JOB, response_model=models.Job, responses={**_ONE, **refusals(404, 422)})
+def get_job(who: Viewer, store: Store, job_id: JobId, query: NoQuery) -> JSONResponse:
+    """One job."""
+    return _answer(own_job(store, who, job_id))
+
+
+@router.patch(
+    JOB,
+    response_model=models.Job,
+    responses={**_ONE, **refusals(400, 404, 409, 412, 413, 415, 422)},
+    openapi_extra=body_of("JobPatch", *PATCH_TYPES),
+)
+def edit_job(
+    who: Submitter, store: Store, job_id: JobId, patch: Patch, query: NoQuery, if_match: IfMatch = None
+) -> JSONResponse:
+    """Change the name or the budget of a job that is not over; its runner takes notice within a second or two."""
+    known = taken_over(store, own_job(store, who, job_id))
+
+    def change(job: Job) -> JobSpec:
+        return edited(job, patch, taken_over=known, now=time.time())
+
+    revision = None if if_match in (None, "*") else int(if_match.strip('"'))
+    try:
+        with _there(job_id):
+            return _answer(store.edit(job_id, change, revision))
+    except SpecError as error:
+        raise faulty("patch", error.faults) from None
+
+
+@router.delete(JOB, status_code=204, response_class=Response, responses=refusals(404, 409, 422))
+def delete_job(who: Admin, store: Store, job_id: JobId, query: NoQuery) -> Response:
+    """Forget a job and its trials."""
+    own_job(store, who, job_id)
+    with _there(job_id):
+        store.delete(job_id)
+    return Response(status_code=204)
+
+
+@router.post(JOB + ":cancel", responses=_CHANGE)
+def cancel_job(who: Submitter, store: Store, job_id: JobId, query: NoQuery) -> JSONResponse:
+    """End a search. What was measured is kept."""
+    return _request(store, who, job_id, "cancel")
+
+
+@router.post(JOB + ":pause", responses=_CHANGE)
+def pause_job(who: Submitter, store: Store, job_id: JobId, query: NoQuery) -> JSONResponse:
+    """Stop a search for the time being."""
+    return _request(store, who, job_id, "pause")
+
+
+@router.post(JOB + ":resume", responses=_CHANGE)
+def resume_job(who: Submitter, store: Store, job_id: JobId, query: NoQuery) -> JSONResponse:
+    """Go on with a search that was paused."""
+    return _request(store, who, job_id, "resume")
+
+
+@router.post(
+    JOB + ":clone",
+    status_code=202,
+    response_model=models.Job,
+    responses={**_SUBMITTED, **refusals(400, 404, 413, 415, 422)},
+    openapi_extra=body_of("JobClone", *PATCH_TYPES, required=False),
+)
+def clone_job(
+    who: Submitter,
+    store: Store,
+    functions: Functions,
+    job_id: JobId,
+    patch: OptionalPatch,
+    query: Submission,
+    key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Start a search by the document of another job, with changes; its trials come along by `warm_start` only."""
+    document = cloned(own_job(store, who, job_id), patch)
+    return _submit(who, store, functions, document, query, key, _digest("clone", job_id, patch))
+
+
+def _submit(
+    who: Principal,
+    store: contracts.Store,
+    functions: tuple[str, ...],
+    document: Mapping[str, Any],
+    query: models.Submission,
+    key: str | None,
+    digest: str,
+) -> JSONResponse:
     try:
         spec = JobSpec.parse(document)
-        space = check(spec, remote=True)
-        trials = first_trials(store, spec, space)
+        space = check(spec, remote=True, functions=functions)
+        trials = first_trials(store, spec, space, project=who.project)
     except SpecError as error:
         raise faulty("document", error.faults) from None
     if query.validate_only:
         return JSONResponse({"spec": spec.dump(), "size": space.size})
-    job = store.submit(spec, trials=trials)
-    return JSONResponse(job_dict(job), 202, {"Location": f"/v1/jobs/{job.id}"})
+    job = store.submit(spec, trials=trials, by=who.submitter(key, digest))
+    return _answer(job, 202, Location=f"/v1/jobs/{job.id}")
 
 
-@router.get("", response_model=models.JobList, responses={400: PROBLEM, 422: PROBLEM})
-def list_jobs(store: Store, query: Annotated[models.JobPage, Query()]) -> JSONResponse:
-    """Jobs, the newest first."""
-    which = ("jobs", sorted(query.state))
-    after = pages.position(query.page_token, which) if query.page_token else None
-    try:
-        found = store.jobs(query.state, after=after, limit=query.page_size + 1)
-    except KeyError:
-        raise pages.bad_token() from None
-    page = found[: query.page_size]
-    more = pages.token(page[-1].id, which) if len(found) > len(page) else None
-    return JSONResponse({"jobs": [job_dict(j) for j in page], "next_page_token": more})
-
-
-@router.get("/{job_id:job}", response_model=models.Job, responses={404: PROBLEM})
-def get_job(store: Store, job_id: JobId) -> JSONResponse:
-    """One job."""
-    with _known(job_id):
-        return JSONResponse(job_dict(store.job(job_id)))
-
-
-_CHANGE: dict[int | str, dict[str, Any]] = {
-    200: {"model": models.Job, "description": "The job is in the state asked for"},
-    202: {
-        "model": models.Job,
-        "description": "Its runner has been asked to; look again in a second",
-    },
-    404: PROBLEM,
-    409: PROBLEM,
-}
-
-
-@router.post("/{job_id:job}:cancel", responses=_CHANGE)
-def cancel_job(store: Store, job_id: JobId) -> JSONResponse:
-    """End a search. What was measured is kept."""
-    return _request(store, job_id, "cancel")
-
-
-@router.post("/{job_id:job}:pause", responses=_CHANGE)
-def pause_job(store: Store, job_id: JobId) -> JSONResponse:
-    """Stop a search for the time being."""
-    return _request(store, job_id, "pause")
-
-
-@router.post("/{job_id:job}:resume", responses=_CHANGE)
-def resume_job(store: Store, job_id: JobId) -> JSONResponse:
-    """Go on with a search that was paused."""
-    return _request(store, job_id, "resume")
-
-
-@router.get(
-    "/{job_id:job}/trials",
-    response_model=models.TrialList,
-    responses={400: PROBLEM, 404: PROBLEM, 422: PROBLEM},
-)
-def list_trials(store: Store, job_id: JobId, query: Annotated[models.Page, Query()]) -> JSONResponse:
-    """Trials of a job, by number."""
-    which = ("trials", job_id)
-    after = pages.number(query.page_token, which) if query.page_token else -1
-    with _known(job_id):
-        found = store.trials(job_id, after=after, limit=query.page_size + 1)
-    page = found[: query.page_size]
-    more = pages.token(str(page[-1].number), which) if len(found) > len(page) else None
-    return JSONResponse({"trials": [trial_dict(t) for t in page], "next_page_token": more})
-
-
-@router.get("/{job_id:job}/trials/{number}", response_model=models.Trial, responses={404: PROBLEM})
-def get_trial(store: Store, job_id: JobId, number: Number) -> JSONResponse:
-    """One trial of a job."""
-    with _known(job_id):
-        found = store.trials(job_id, after=number - 1, limit=1)
-    if not found or found[0].number != number:
-        raise Refused(404, f"job {job_id} has no trial {number}")
-    return JSONResponse(trial_dict(found[0]))
-
-
-@router.get(
-    "/{job_id:job}/pareto-front",
-    response_model=models.ParetoFront,
-    responses={404: PROBLEM, 422: PROBLEM},
-)
-def get_pareto_front(
-    store: Store,
-    fronts: Annotated[Fronts, Depends(_fronts)],
-    job_id: JobId,
-    query: Annotated[models.FrontQuery, Query()],
-) -> JSONResponse:
-    """The best trade-offs found by now."""
-    with _known(job_id):
-        front = fronts.of(store.job(job_id))
-    wanted, given = len(front.problem.objectives), len(query.reference)
-    if given not in (0, wanted):
-        raise faulty("query", [Fault("reference", f"has {given} values; allowed: {wanted}, one an objective")])
-    return JSONResponse(front_dict(front, query.reference or None))
-
-
-def _request(store: contracts.Store, job_id: str, request: contracts.Request) -> JSONResponse:
-    with _known(job_id):
-        job: Job = store.request(job_id, request)
-    status = 202 if job.state in (JobState.CANCELLING, JobState.PAUSING) else 200
-    return JSONResponse(job_dict(job), status)
+def _request(store: contracts.Store, who: Principal, job_id: str, request: contracts.Request) -> JSONResponse:
+    own_job(store, who, job_id)
+    with _there(job_id):
+        job = store.request(job_id, request)
+    return _answer(job, 202 if job.state in (JobState.CANCELLING, JobState.PAUSING) else 200)
 
 
 @contextmanager
-def _known(job_id: str) -> Iterator[None]:
-    """Has a store's `KeyError` answered with 404."""
+def _there(job_id: str) -> Iterator[None]:
+    """Has a store's `KeyError`, of a job that somebody else deleted just now, answered with 404."""
     try:
         yield
     except KeyError:
         raise Refused(404, f"there is no job {job_id}") from None
+
+
+def _answer(job: Job, status: int = 200, **headers: str) -> JSONResponse:
+    return JSONResponse(job_dict(job), status, {"ETag": f'"{job.revision}"', **headers})
+
+
+def _digest(*asked: object) -> str:
+    """Equal for equal requests, whatever the order of keys and the format that they were written in."""
+    return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()

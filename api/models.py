@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nas.job import JobState
+from nas.export import Format
+from nas.fitted import FitState
+from nas.job import ID, JobState
 from nas.trial import TrialState
 from search_spaces.domains import Value
 from search_spaces.faults import did_you_mean
 
 Time: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339, in UTC."""
+MAX_PAGE = 1000
+MAX_ARCHITECTURES = 1000
+"""Architectures that one request may ask for, or ask about."""
+Text: TypeAlias = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+"""Words of a query; PostgreSQL knows no NUL."""
 
 
 class Wire(BaseModel):
@@ -39,10 +46,13 @@ class Job(Wire):
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
+    project: str = Field(description="whose it is: API keys see the jobs of their own project only")
+    owner: str | None = Field(description="the name of the API key that submitted it; null where none was needed")
+    revision: int = Field(description="counts the edits of the document; the ETag")
 
 
 class JobList(Wire):
-    """A page of jobs, the newest first."""
+    """A page of jobs."""
 
     jobs: list[Job]
     next_page_token: str | None = Field(description="null on the last page")
@@ -65,6 +75,7 @@ class Origin(Wire):
 class Trial(Wire):
     """One evaluation of one architecture."""
 
+    job: str = Field(description="id of its job")
     number: int = Field(description="0, 1, 2, ... in the order in which trials were opened")
     state: TrialState
     infeasible_reason: str | None = Field(
@@ -77,7 +88,10 @@ class Trial(Wire):
     architecture: dict[str, Value] = Field(description="the choices that have an effect, by name")
     key: str = Field(description="equal for equal networks")
     metrics: dict[str, float] = Field(description="empty unless the trial was measured")
-    feasible: bool | None = Field(description="whether every constraint holds; null unless it was measured")
+    feasible: bool | None = Field(
+        description="whether every constraint of its job's document holds; null unless it was measured"
+    )
+    order: int | None = Field(description="0, 1, 2, ... in the order in which trials finished; null while open")
     attempt: int = Field(
         description="counts starts; more than 1 after a lost worker, 0 where another job measured it"
     )
@@ -90,22 +104,56 @@ class Trial(Wire):
     finished_at: Time | None
 
 
+class CurvePoint(Wire):
+    """What an evaluation had reached after a step."""
+
+    step: int = Field(description="for training: epochs, from 1")
+    metrics: dict[str, float]
+
+
+class TrialInFull(Trial):
+    """A trial, and how its evaluation went."""
+
+    worker: str | None = Field(description="host and process that evaluated it; null where that is unknown")
+    started_at: Time | None = Field(description="of the last attempt")
+    curve: list[CurvePoint] = Field(description="intermediate metrics, by step")
+    log: str = Field(description="the end of what the evaluation printed")
+
+
 class TrialList(Wire):
-    """A page of trials, by number."""
+    """A page of trials: by number, or with `after` in the order in which they finished."""
 
     trials: list[Trial]
     next_page_token: str | None = Field(description="null on the last page")
 
 
+class Growth(Wire):
+    """A point of the hypervolume's history."""
+
+    trials: int = Field(description="trials that had finished, those of the jobs named before included")
+    hypervolume: float | None = Field(description="then, against the same `reference`")
+
+
 class ParetoFront(Wire):
     """The feasible trials that no other feasible trial dominates."""
 
-    trials: list[Trial] = Field(description="the best in the first objective first")
+    trials: list[Trial] = Field(
+        description="the best in the first objective first; of equal points only the one that finished first"
+    )
     hypervolume: float | None = Field(
         description="between the front and `reference`; null if it is larger than a double can hold"
     )
     reference: list[float] | None = Field(
         description="one value an objective; by default the worst seen of each, null before the first"
+    )
+    objectives: list[str] = Field(description='what was wanted, as "max accuracy"')
+    constraints: list[str] = Field(description='what was allowed, as "params <= 100000.0"')
+    picked: Trial | None = Field(
+        default=None, description="there only with `pick`: the best trial for it, or null if none fits"
+    )
+    history: list[Growth] = Field(
+        default=[],
+        description="there only with `history`: where the hypervolume grew, at most 200 points of it",
     )
 
 
@@ -145,6 +193,130 @@ class Space(SpaceSummary):
     choices: list[Choice]
 
 
+class SampledArchitecture(Wire):
+    """One point of a space."""
+
+    architecture: dict[str, Value] = Field(description="the choices that have an effect, by name")
+    key: str = Field(description="equal for equal networks")
+
+
+class SampledArchitectures(Wire):
+    """Points of a space, drawn at random."""
+
+    architectures: list[SampledArchitecture]
+
+
+class Cost(Wire):
+    """What formulas say of one architecture, before anything is trained."""
+
+    params: float = Field(description="trainable parameters")
+    macs: float = Field(description="multiply-accumulate operations of one input")
+    model_size_bytes: float = Field(description="packed weights, scales and biases")
+    peak_activation_bytes: float = Field(description="activations that live at once, at most")
+
+
+class Costs(Wire):
+    """Costs, in the order in which the architectures were given."""
+
+    costs: list[Cost]
+
+
+class Figure(Wire):
+    """A figure with the ends of its 90% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Judgement(Wire):
+    """How well one metric was guessed."""
+
+    metric: str
+    trials: int = Field(description="measured trials that were learnt from")
+    judged_on: Literal["held_out", "later"] = Field(
+        description="held_out: on the trials that were learnt from, each as expected from the others"
+    )
+    count: int = Field(description="networks that were compared")
+    kendall: Figure = Field(description="Kendall's tau-b between what was expected and what was measured")
+    spearman: Figure = Field(description="Spearman's rank correlation")
+    precision: Figure = Field(
+        description="share of the expected best tenth that is really among it; the best are the greatest where "
+        "neither an objective nor a constraint says otherwise"
+    )
+    coverage_50: Figure = Field(description="share of measurements in the interval that should hold half of them")
+    coverage_90: Figure
+    z_squared: Figure = Field(description="mean square of the error over its std; 1 where that is true")
+
+
+class PredictorQuality(Wire):
+    """How far a predictor can be trusted."""
+
+    predictor_quality: list[Judgement] = Field(description="one a metric, in the order of `metrics`")
+    remarks: list[str] = Field(description="why something is missing; for people")
+
+
+class Predictor(Wire):
+    """A predictor of a job's metrics. Its trials never change, so neither does it."""
+
+    id: str
+    job: str = Field(description="id of the job whose trials it learns from")
+    metrics: list[str] = Field(description="what it predicts")
+    trials: int = Field(
+        description="it learns from the first so many finished trials of the job, as far as they were measured"
+    )
+    state: FitState
+    reason: str | None = Field(description="why it is FAILED; null in every other state")
+    quality: PredictorQuality | None = Field(description="null unless it is READY")
+    created_at: Time
+
+
+class PredictorList(Wire):
+    """A page of predictors, the newest first."""
+
+    predictors: list[Predictor]
+    next_page_token: str | None = Field(description="null on the last page")
+
+
+class Expectation(Wire):
+    """What is expected of one metric, in its own unit."""
+
+    mean: float
+    std: float = Field(description="standard deviation of the predictor's own uncertainty")
+
+
+class Predictions(Wire):
+    """What is expected of architectures, in the order in which they were given."""
+
+    predictions: list[dict[str, Expectation]] = Field(description="by metric")
+
+
+class Limits(Wire):
+    """How much may be asked for at once."""
+
+    max_body_bytes: int
+    max_yaml_bytes: int
+    max_depth: int = Field(description="levels of nesting in a body")
+    max_page_size: int
+    max_architectures: int = Field(description="in one request about a space")
+    max_objectives: int
+    max_trial_count: int
+
+
+class Capabilities(Wire):
+    """What documents may name here."""
+
+    version: str
+    searchers: list[str]
+    evaluators: list[str]
+    families: list[str] = Field(description="of search spaces")
+    presets: list[str] = Field(description="search spaces by name")
+    datasets: list[str] = Field(description="for the training evaluator; those of the data registry among them")
+    tables: list[str] = Field(description="for the tabular evaluator; those of the data registry among them")
+    functions: list[str] = Field(description="for the callable evaluator: those that the operator allows")
+    limits: Limits
+
+
 class Health(Wire):
     """The service is well."""
 
@@ -181,7 +353,9 @@ class Query(BaseModel):
         for name in raw:
             if name not in allowed:
                 hint = did_you_mean(name, allowed)
-                raise ValueError(f"{name!r} is not a query parameter; allowed: {', '.join(allowed)}{hint}")
+                raise ValueError(
+                    f"{name!r} is not a query parameter; allowed: {', '.join(allowed) or 'none'}{hint}"
+                )
         return raw
 
 
@@ -194,7 +368,7 @@ class Submission(Query):
 class Page(Query):
     """Which part of a list."""
 
-    page_size: int = Field(default=100, ge=1, le=1000)
+    page_size: int = Field(default=100, ge=1, le=MAX_PAGE)
     page_token: str | None = Field(default=None, max_length=200, description="next_page_token of the page before")
 
 
@@ -202,11 +376,95 @@ class JobPage(Page):
     """Which jobs."""
 
     state: list[JobState] = Field(default=[], description="jobs in one of these states; none named: in any")
+    name: Text | None = Field(default=None, description="jobs whose document has this name")
+    owner: Text | None = Field(default=None, description="jobs that the API key of this name submitted")
+    order_by: Literal["created_at", "-created_at"] = Field(
+        default="-created_at", description="-created_at: the newest first"
+    )
+
+
+class Draw(Query):
+    """How many architectures, and which."""
+
+    count: int = Field(default=1, ge=1, le=MAX_ARCHITECTURES)
+    seed: int = Field(default=0, ge=0, lt=2**63, description="the same seed draws the same architectures")
+
+
+class TrialPage(Page):
+    """Which trials, and in which order."""
+
+    state: list[TrialState] = Field(default=[], description="trials in one of these states; none named: in any")
+    feasible: bool | None = Field(default=None, description="only those that do, or do not, meet all constraints")
+    key: Text | None = Field(default=None, description="only those of the network with this key")
+    after: int | None = Field(
+        default=None,
+        ge=-1,
+        lt=2**31,
+        description="only those whose `order` is greater, in the order in which they finished; -1: from the first "
+        "on. Not together with `state`, `feasible` and `key`",
+    )
+
+    @model_validator(mode="after")
+    def _one_order(self) -> TrialPage:
+        if self.after is not None and (self.state or self.feasible is not None or self.key is not None):
+            raise ValueError("after does not go together with state, feasible and key")
+        return self
+
+
+class PredictorPage(Page):
+    """Of which job."""
+
+    job: Annotated[str, Field(pattern=f"^{ID}$")] = Field(description="id of the job")
+
+
+class Export(Query):
+    """What kind of file."""
+
+    format: Format = Field(default=Format.CSV)
+
+
+class EventQuery(Query):
+    """Where events begin."""
+
+    after: int | None = Field(
+        default=None,
+        ge=-1,
+        lt=2**31,
+        description="with trials whose `order` is greater; -1: with the first; left out: with those that finish "
+        "from now on. The header Last-Event-ID goes before it",
+    )
 
 
 class FrontQuery(Query):
-    """What the hypervolume is measured against."""
+    """Which front: as the document says, or another one of the same trials."""
 
-    reference: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
-        default=[], description="one value an objective, in the document's order and the metrics' own units"
+    objective: list[str] = Field(
+        default=[],
+        max_length=5,
+        description="instead of the document's; any metric that was measured",
+        examples=[["max accuracy", "min latency_ms"]],
     )
+    constraint: list[str] = Field(
+        default=[],
+        max_length=20,
+        description="instead of all of the document's",
+        examples=[["params <= 1e5"]],
+    )
+    job: list[Annotated[str, Field(pattern=f"^{ID}$")]] = Field(
+        default=[],
+        max_length=16,
+        description="ids of jobs whose trials count as well; they may be of other spaces",
+    )
+    reference: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default=[],
+        max_length=5,
+        description="what the hypervolume is measured against: one value an objective, in their order and the "
+        "metrics' own units",
+    )
+    pick: list[str] = Field(
+        default=[],
+        max_length=20,
+        description="the best trial for an objective, among those that also meet the constraints after it",
+        examples=[["max accuracy", "params <= 5e4"]],
+    )
+    history: bool = Field(default=False, description="how the hypervolume grew, too")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
-from api.models import Problem
+from api.examples import EXAMPLES, answers
+from api.models import MAX_ARCHITECTURES, Problem
 from nas.job import JobSpec
+from nas.predictor_documents import Candidates, PredictorSpec
 from search_spaces.load import SpaceDocument, names
 from search_spaces.schema import DocumentSchema
 
@@ -19,96 +22,130 @@ PROBLEM: dict[str, Any] = {
     "description": "What is wrong",
     "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
 }
-
-EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
-    "JobSpec": {
-        "joint": {
-            "summary": "Architecture, quantization and recipe together, on a preset",
-            "value": {
-                "name": "digits-tiny",
-                "space": "digits-tiny",
-                "objectives": ["max accuracy", "min model_size_bytes"],
-                "constraints": ["model_size_bytes <= 100e3"],
-                "searcher": {"kind": "predictor_guided"},
-                "evaluator": {"kind": "training", "dataset": "digits", "epochs": 5},
-                "budget": {"max_trial_count": 60, "parallel_trial_count": 2},
-                "seed": 0,
-            },
-        },
-        "cost": {
-            "summary": "Formulas alone: nothing is trained",
-            "value": {
-                "name": "smallest-cells",
-                "space": "nas-bench-201",
-                "objectives": ["min params", "max macs"],
-                "searcher": "random",
-                "evaluator": "cost",
-                "budget": {"max_trial_count": 20},
-            },
-        },
-    },
-    "SpaceDocument": {
-        "staged": {
-            "summary": "Two stages of blocks for images of 28 x 28",
-            "value": {
-                "family": "staged",
-                "input": [1, 28, 28],
-                "classes": 10,
-                "architecture": {
-                    "stem": {"width": [8, 16]},
-                    "stages": [
-                        {"block": "conv", "depth": {"min": 0, "max": 2}, "width": [16, 32], "stride": 2},
-                        {"block": ["inverted_residual", "conv"], "depth": [1, 2], "width": 64, "stride": 2},
-                    ],
-                },
-                "quantization": {"per": "stage", "weight_bits": [4, 8, 32]},
-                "recipe": {"learning_rate": {"min": 0.001, "max": 0.1, "scale": "log", "levels": 5}},
-            },
-        }
-    },
+MEANINGS = {
+    400: "The request cannot be read: its body, a header, or a page token",
+    401: "There is no API key in the request, or none that holds",
+    403: "The role of the API key does not allow this",
+    404: "There is no such thing in the project of the API key",
+    409: "The state of the job does not allow this",
+    412: "The job was edited since the ETag in If-Match was given",
+    413: "The body is too large",
+    415: "The content type is not read",
+    422: "The body or the query can be read and is wrong; `faults` tells where",
+    429: "Too many requests; see Retry-After",
+    503: "The database does not answer; see Retry-After",
 }
+ALWAYS = (401, 403, 429, 503)
+"""Any route of `/v1` may answer these."""
+SECONDS = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+REFUSAL_HEADERS = {
+    401: {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}},
+    429: SECONDS,
+    503: SECONDS,
+}
+ETAG = {"ETag": {"description": "the job's revision, for If-Match", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "the path of the new job", "schema": {"type": "string"}}}
 
 
-def body_of(model: str) -> dict[str, Any]:
-    """The description of a request body that is a document."""
-    schema = {"$ref": REF.format(model=model)}
-    content: dict[str, Any] = {
-        "application/json": {"schema": schema, "examples": EXAMPLES[model]},
-        "application/yaml": {"schema": schema},
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The responses of a route that refuse a request with one of these statuses, or one that any may answer."""
+    return {
+        status: {**PROBLEM, "description": MEANINGS[status], "headers": REFUSAL_HEADERS.get(status, {})}
+        for status in sorted({*statuses, *ALWAYS})
     }
-    return {"requestBody": {"required": True, "content": content}}
 
 
-def complete(openapi: dict[str, Any]) -> dict[str, Any]:
-    """The document with the schemas that its references name."""
+def body_of(model: str, *kinds: str, required: bool = True) -> dict[str, Any]:
+    """The description of a request body; without `kinds` a document, which may be written as JSON or YAML."""
+    schema = {"$ref": REF.format(model=model)}
+    kinds = kinds or ("application/json", "application/yaml")
+    content = {kind: {"schema": schema, "examples": EXAMPLES[model]} for kind in kinds}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def complete(openapi: dict[str, Any], functions: Collection[str] = ()) -> dict[str, Any]:
+    """The document with the schemas that its references name, and their examples.
+
+    `functions` are those that the operator lets documents name.
+    """
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     schemas.update(_parts(Problem.model_json_schema(ref_template=REF), "Problem"))
-    schemas.update(document_schemas())
+    schemas.update(document_schemas(functions))
     for answer in ("Job", "Validated"):
         schemas[answer]["properties"]["spec"] = {"$ref": REF.format(model="JobSpec")}
     schemas["Space"]["properties"]["document"] = {"$ref": REF.format(model="SpaceDocument")}
+    for name, example in answers().items():
+        schemas[name]["examples"] = [example]
     return openapi
 
 
-def document_schemas() -> dict[str, Any]:
-    """JSON Schemas of what clients may send, by name: `JobSpec`, `SpaceDocument`, and their parts."""
+def document_schemas(functions: Collection[str] = ()) -> dict[str, Any]:
+    """JSON Schemas of what clients may send, by name: `JobSpec`, `SpaceDocument`, their parts, and patches."""
     space = TypeAdapter[Any](SpaceDocument).json_schema(ref_template=REF, schema_generator=DocumentSchema)
     schemas = {
         **_parts(space, "SpaceDocument"),
         **_parts(JobSpec.model_json_schema(ref_template=REF, schema_generator=DocumentSchema), "JobSpec"),
     }
-    for name in LOCAL_ONLY:
+    if functions:
+        schemas["CallableConfig"]["properties"]["function"]["enum"] = list(functions)
+    gone = [name for name in LOCAL_ONLY if name != "CallableConfig" or not functions]
+    for name in gone:
         del schemas[name]
-    _drop_local_only(schemas)
+    _drop(schemas, {REF.format(model=name) for name in gone})
     fields = schemas["JobSpec"]["properties"]
     fields["space"] = _or_text({"$ref": REF.format(model="SpaceDocument")}, enum=list(names()))
     for name in ("searcher", "evaluator"):
         fields[name] = _or_text(fields[name], enum=list(fields[name]["discriminator"]["mapping"]))
     schemas["Objective"] = _or_text(schemas["Objective"], examples=["max accuracy", "min latency_ms"])
     schemas["Constraint"] = _or_text(schemas["Constraint"], examples=["latency_ms <= 10"])
-    return schemas
+    return schemas | _patches(schemas) | _questions(fields["space"]) | _about_predictors()
+
+
+def _patches(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge patches of a job: of what may be edited, and of the whole document for a clone."""
+    fields, budget = schemas["JobSpec"]["properties"], schemas["Budget"]["properties"]
+    limits = {name: _or_null(field) for name, field in budget.items() if name != "repeats"}
+    edits = {"name": _or_null(fields["name"]), "budget": _or_null(_object(limits))}
+    told = "A merge patch (RFC 7396): what is left out stays as it is, null takes a key back to its default"
+    return {
+        "JobPatch": {**_object(edits), "description": f"{told}."},
+        "JobClone": {
+            **_object({key: {} for key in fields}),
+            "description": f"{told} Any part of a job's document.",
+        },
+    }
+
+
+def _questions(space: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked about spaces."""
+    named = {**_object({"name": {"type": "string", "enum": list(names())}}), "required": ["name"]}
+    architecture = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+    asked = {"type": "array", "items": architecture, "minItems": 1, "maxItems": MAX_ARCHITECTURES}
+    return {
+        "SpaceToSample": {"anyOf": [named, {"$ref": REF.format(model="SpaceDocument")}]},
+        "SpaceCostQuery": {
+            **_object({"space": space, "architectures": asked}),
+            "required": ["space", "architectures"],
+        },
+    }
+
+
+def _about_predictors() -> dict[str, Any]:
+    """What is asked about predictors."""
+    asked: dict[str, type[BaseModel]] = {"PredictorSpec": PredictorSpec, "Candidates": Candidates}
+    return {name: model.model_json_schema(ref_template=REF) for name, model in asked.items()}
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with these keys, each of which may be left out, and no others."""
+    return {"type": "object", "properties": dict(properties), "additionalProperties": False}
+
+
+def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of what may also be null; a patch has no defaults."""
+    return {"anyOf": [{k: v for k, v in schema.items() if k != "default"}, {"type": "null"}]}
 
 
 def _parts(schema: dict[str, Any], name: str) -> dict[str, Any]:
@@ -117,19 +154,18 @@ def _parts(schema: dict[str, Any], name: str) -> dict[str, Any]:
     return {**definitions, name: schema}
 
 
-def _drop_local_only(node: Any) -> None:
-    """Take the members that clients may not use out of every union."""
-    gone = {REF.format(model=name) for name in LOCAL_ONLY}
+def _drop(node: Any, gone: Collection[str]) -> None:
+    """Take these members out of every union."""
     if isinstance(node, dict):
         if "oneOf" in node:
             node["oneOf"] = [m for m in node["oneOf"] if m.get("$ref") not in gone]
         if "mapping" in node:
             node["mapping"] = {kind: ref for kind, ref in node["mapping"].items() if ref not in gone}
         for inner in node.values():
-            _drop_local_only(inner)
+            _drop(inner, gone)
     elif isinstance(node, list):
         for inner in node:
-            _drop_local_only(inner)
+            _drop(inner, gone)
 
 
 def _or_text(schema: dict[str, Any], **text: Any) -> dict[str, Any]:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from api import models
+from api.access import Viewer
 from api.body import Document
-from api.openapi import PROBLEM, body_of
+from api.openapi import PROBLEM, body_of, refusals
 from api.problems import Refused, faulty
-from nas.wire import space_dict, space_summary
-from search_spaces import SpecError, load_space, presets
+from nas.check import REMOTE_FAMILIES
+from nas.wire import readable, space_dict, space_summary
+from search_spaces import Architecture, Fault, Space, SpecError, load_space, presets
 from search_spaces.declared import DeclaredSpace
+from search_spaces.faults import did_you_mean, show
 from search_spaces.load import named, preset
+
+MAX_GENES = 1_000_000
+"""Choices of all architectures of one answer together."""
 
 router = APIRouter(prefix="/v1/spaces", tags=["spaces"], responses={"default": PROBLEM})
 
 
-@router.get("", response_model=models.SpaceList)
-def list_spaces() -> JSONResponse:
+@router.get("", response_model=models.SpaceList, responses=refusals(422))
+def list_spaces(who: Viewer, query: Annotated[models.Query, Query()]) -> JSONResponse:
     """The presets."""
     return JSONResponse({"spaces": [space_summary(_declared(preset(name))) for name in presets()]})
 
@@ -29,20 +35,57 @@ def list_spaces() -> JSONResponse:
 @router.post(
     ":validate",
     response_model=models.Space,
-    responses={413: PROBLEM, 415: PROBLEM, 422: PROBLEM},
+    responses=refusals(400, 413, 415, 422),
     openapi_extra=body_of("SpaceDocument"),
 )
-def validate_space(document: Document) -> JSONResponse:
+def validate_space(who: Viewer, document: Document, query: Annotated[models.Query, Query()]) -> JSONResponse:
     """Check a space document and count its points; nothing is written."""
     try:
-        space = _declared(document)
+        return JSONResponse(space_dict(_declared(document)))
     except SpecError as error:
         raise faulty("document", error.faults) from None
-    return JSONResponse(space_dict(space))
 
 
-@router.get("/{name}", response_model=models.Space, responses={404: PROBLEM})
-def get_space(name: str) -> JSONResponse:
+@router.post(
+    ":sample",
+    response_model=models.SampledArchitectures,
+    responses=refusals(400, 413, 415, 422),
+    openapi_extra=body_of("SpaceToSample"),
+)
+def sample_space(who: Viewer, document: Document, query: Annotated[models.Draw, Query()]) -> JSONResponse:
+    """Draw architectures, uniformly over choices; equal networks may come more than once."""
+    try:
+        space = _declared(_named(document["name"], "name") if set(document) == {"name"} else document)
+        most = MAX_GENES // max(1, len(space.choices))
+        if query.count > most:
+            raise SpecError.at("", f"has {len(space.choices)} choices; allowed: count up to {most}")
+    except SpecError as error:
+        raise faulty("document", error.faults) from None
+    drawn = [{"architecture": readable(a), "key": a.key} for a in space.sample(query.count, query.seed)]
+    return JSONResponse({"architectures": drawn})
+
+
+@router.post(
+    ":cost",
+    response_model=models.Costs,
+    responses=refusals(400, 413, 415, 422),
+    openapi_extra=body_of("SpaceCostQuery"),
+)
+def cost_of_architectures(
+    who: Viewer, document: Document, query: Annotated[models.Query, Query()]
+) -> JSONResponse:
+    """What formulas say of architectures; nothing is built or trained."""
+    try:
+        space, architectures = _asked(document)
+    except SpecError as error:
+        raise faulty("document", error.faults) from None
+    costs = space.costs(space.canonical_genes(space.genes(architectures)))
+    rows = zip(*(column.tolist() for column in costs.values()), strict=True)
+    return JSONResponse({"costs": [dict(zip(costs, row, strict=True)) for row in rows]})
+
+
+@router.get("/{name}", response_model=models.Space, responses=refusals(404, 422))
+def get_space(who: Viewer, name: str, query: Annotated[models.Query, Query()]) -> JSONResponse:
     """A preset or, where no preset is called so, a reference network: a space of one point."""
     try:
         document = named(name)
@@ -51,10 +94,49 @@ def get_space(name: str) -> JSONResponse:
     return JSONResponse(space_dict(_declared(document)))
 
 
+def _asked(document: Mapping[str, Any]) -> tuple[Space, list[Architecture]]:
+    """The space and the architectures of a question about costs. Raises `SpecError`."""
+    allowed = ("space", "architectures")
+    unknown = f"unknown key; allowed: {', '.join(allowed)}"
+    faults = [Fault(key, f"{unknown}{did_you_mean(key, allowed)}") for key in document if key not in allowed]
+    faults += [Fault(key, "is required") for key in allowed if key not in document]
+    if faults:
+        raise SpecError(faults)
+    source, wanted = document["space"], document["architectures"]
+    try:
+        space = _declared(source if isinstance(source, Mapping) else _named(source, ""))
+    except SpecError as error:
+        raise error.under("space") from None
+    if not isinstance(wanted, list) or not 1 <= len(wanted) <= models.MAX_ARCHITECTURES:
+        message = (
+            f"{show(wanted)} is not allowed; allowed: a list of 1 to {models.MAX_ARCHITECTURES} architectures"
+        )
+        raise SpecError.at("architectures", message)
+    return space, [_architecture(space, values, f"architectures.{i}") for i, values in enumerate(wanted)]
+
+
+def _architecture(space: Space, values: object, path: str) -> Architecture:
+    if not isinstance(values, Mapping):
+        raise SpecError.at(path, f"{show(values)} is not allowed; allowed: values by the names of choices")
+    if len(values) > len(space.choices):
+        raise SpecError.at(path, f"has {len(values)} values; {space.name} has {len(space.choices)} choices")
+    try:
+        return space.architecture(values)
+    except SpecError as error:
+        raise error.under(path) from None
+
+
+def _named(name: object, path: str) -> Mapping[str, Any]:
+    try:
+        return named(name if isinstance(name, str) else show(name))
+    except FileNotFoundError as error:
+        raise SpecError.at(path, str(error)) from None
+
+
 def _declared(document: Mapping[str, Any]) -> DeclaredSpace:
     """The space of a document, which may name no code."""
     if document.get("family") == "python":
-        raise SpecError.at("family", "'python' is not allowed over HTTP; allowed: staged, cell, transformer, mlp")
+        raise SpecError.at("family", f"'python' is not allowed over HTTP; allowed: {', '.join(REMOTE_FAMILIES)}")
     space = load_space(document)
     assert isinstance(space, DeclaredSpace)
     return space

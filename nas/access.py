@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from search_spaces import SpecError
-
 if TYPE_CHECKING:
     from nas.contracts import Submitter
     from nas.job import Job
@@ -131,6 +129,8 @@ def new_key(
     Raises:
         SpecError: for a name or project that cannot be.
     """
+    from search_spaces import SpecError  # takes a while, which `nas --help` can do without
+
     for path, text in (("name", name), ("project", project)):
         if not re.fullmatch(NAME, text):
             raise SpecError.at(path, f"{text!r} is not allowed; allowed: 1 to 64 letters, digits and . _ @ -")
@@ -169,6 +169,8 @@ def takes_keys(auth: Auth, host: str) -> bool:
     Raises:
         SpecError: where it should not, and others than this machine's users could reach it.
     """
+    from search_spaces import SpecError
+
     if auth == "off" and not is_loopback(host):
         raise SpecError.at(
             "NAS_AUTH",

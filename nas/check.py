@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,17 @@ DRAWS, STARTS, STEPS = 512, 4, 12
 SMALL = 50_000
 
 
+REMOTE_FAMILIES = ("staged", "cell", "transformer", "mlp")
+"""Families of spaces that a client over HTTP may name: those that run no code of its own."""
+
+
 def check(
-    spec: JobSpec, *, space: Space | None = None, evaluator_given: bool = False, remote: bool = False
+    spec: JobSpec,
+    *,
+    space: Space | None = None,
+    evaluator_given: bool = False,
+    remote: bool = False,
+    functions: Collection[str] = (),
 ) -> Space:
     """The space of a document whose parts fit together.
 
@@ -30,25 +39,22 @@ def check(
         spec: the parsed document.
         space: the space, where the caller holds it already.
         evaluator_given: whether the caller holds the evaluator itself, so that its settings need not name it.
-        remote: whether the document came over the network; then it may name no path and no code.
+        remote: whether the document came over the network; then it may name no path, and no code but `functions`,
+            which need not be installed here and are not imported.
+        functions: import paths that the operator allows in a remote document.
 
     Raises:
         SpecError: with everything that does not fit.
     """
     if remote:
-        found = [Fault(f"evaluator.{f.path}", f.message) for f in spec.evaluator.remote_faults()]
-        if spec.space.family == "python":
-            families = "staged, cell, transformer, mlp"
-            found.append(Fault("space.family", f"'python' is not allowed over HTTP; allowed: {families}"))
-        if found:
-            raise SpecError(found)
+        _check_remote(spec, functions)
     if space is None:
         try:
             space = space_of(spec.space, spec.name)
         except SpecError as error:
             raise error.under("space") from None
     faults = []
-    if not evaluator_given:
+    if not evaluator_given and not (remote and spec.evaluator.code is not None):
         faults += [Fault(f"evaluator.{f.path}", f.message) for f in spec.evaluator.faults(space)]
     if not faults:
         asked = spec.searcher.faults_for(spec.evaluator, space)
@@ -65,6 +71,16 @@ def check(
     return space
 
 
+def _check_remote(spec: JobSpec, functions: Collection[str]) -> None:
+    """Raises `SpecError` where a document names what no client may; looks at names alone."""
+    found = [Fault(f"evaluator.{f.path}", f.message) for f in spec.evaluator.remote_faults(functions)]
+    if spec.space.family not in REMOTE_FAMILIES:
+        allowed = ", ".join(REMOTE_FAMILIES)
+        found.append(Fault("space.family", f"{spec.space.family!r} is not allowed over HTTP; allowed: {allowed}"))
+    if found:
+        raise SpecError(found)
+
+
 def _too_many_repeats(spec: JobSpec) -> list[Fault]:
     repeats, most = spec.budget.repeats, spec.evaluator.measurements()
     if most is None or repeats <= most:
@@ -73,12 +89,19 @@ def _too_many_repeats(spec: JobSpec) -> list[Fault]:
     return [Fault("budget.repeats", message)]
 
 
-def _unknown_metrics(spec: JobSpec, space: Space) -> list[Fault]:
+def known_metrics(spec: JobSpec, space: Space) -> list[str] | None:
+    """The metrics that trials of a job will have, by name; None where only running a function tells."""
     measured = spec.evaluator.metrics()
-    if measured is None:  # only running a function tells what it gives
-        return []
+    if measured is None:
+        return None
     spread = map(deviation, measured) if spec.budget.repeats > 1 else ()
-    known = sorted({*measured, *spread, *space.cost_names})
+    return sorted({*measured, *spread, *space.cost_names})
+
+
+def _unknown_metrics(spec: JobSpec, space: Space) -> list[Fault]:
+    known = known_metrics(spec, space)
+    if known is None:
+        return []
     used = [(f"objectives.{i}.metric", o.metric) for i, o in enumerate(spec.objectives)]
     used += [(f"constraints.{i}", c.metric) for i, c in enumerate(spec.constraints)]
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nas.commands import draw, family, jobs, predictors, search, service, spaces
+from nas.commands import config, draw, family, jobs, keys, predictors, search, service, spaces
 
 app = typer.Typer(
     name="nas",
@@ -23,13 +23,17 @@ for command in (
     jobs.cancel,
     jobs.pause,
     jobs.resume,
+    jobs.edit,
+    jobs.delete,
     service.serve,
     service.runner,
+    config.config,
 ):
     app.command()(command)
 spaces.app.command()(draw.draw)
 app.add_typer(spaces.app, name="space")
 app.add_typer(service.db, name="db")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from nas.objectives import Problem
 from search_spaces import Fault, Space
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from nas.contracts import Evaluator, Searcher
     from predictors.features import Scores
@@ -74,6 +74,14 @@ class EvaluatorSettings(Config, ABC):
         """What is wrong with these settings for this space, with paths from the settings' own keys."""
         return []
 
-    def remote_faults(self) -> list[Fault]:
-        """What a client over HTTP may not ask for: paths, imports, code."""
+    @property
+    def code(self) -> str | None:
+        """The import path of the code that it runs, where the document names one."""
+        return None
+
+    def remote_faults(self, functions: Collection[str] = ()) -> list[Fault]:
+        """What a client over HTTP may not ask for: paths, and code that is not among `functions`.
+
+        Opens and imports nothing that the settings name.
+        """
         return []

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nas.fitted import FittedPredictor
+
 __all__ = [
     "Census",
     "Evaluator",
     "Executor",
     "JobFilter",
+    "Jobs",
     "Lease",
     "LeaseLost",
     "Measurements",
@@ -33,6 +36,7 @@ __all__ = [
     "Request",
     "SearchSpace",
     "Searcher",
+    "Shelf",
     "Stale",
     "Store",
     "Submitter",
@@ -85,6 +89,10 @@ class Executor(Protocol):
         """Start the trial's evaluation."""
         ...
 
+    def resize(self, parallel: int) -> None:
+        """Run so many trials at once, at most, from now on; those that run are left alone."""
+        ...
+
     def outcomes(self, timeout: float) -> Iterator[tuple[int, Outcome]]:
         """Outcomes by trial number as they come; waits at most about `timeout` seconds for the first."""
         ...
@@ -99,7 +107,11 @@ class LeaseLost(Exception):
 
 
 class Lease(Protocol):
-    """The right to write one job's trials, checked at every write: raises `LeaseLost` once it is gone."""
+    """The right to write one job's trials, checked at every write: raises `LeaseLost` once it is gone.
+
+    A write takes place as a whole or not at all. After a `DatabaseError` it is not known which: `renew` it, and
+    look at the `trials`, before writing again (`nas.outages` does).
+    """
 
     def renew(self) -> Job:
         """Keep the right, and see what is requested of the job."""
@@ -166,6 +178,8 @@ class TrialFilter:
     feasible: bool | None = None
     key: str | None = None
     """Of the architecture."""
+    numbers: tuple[int, ...] | None = None
+    """One of these, 1,000 at most; None: any."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +205,32 @@ class Census:
     """How long the oldest QUEUED job has waited; 0 where none does."""
 
 
-class Store(Protocol):
-    """Jobs and their trials, as clients see them. Any thread or process may call."""
+class Shelf(Protocol):
+    """Predictors that were fitted on jobs: what each learns from, and how well it did."""
+
+    def add(self, job_id: str, metrics: Sequence[str], trials: int) -> FittedPredictor:
+        """A new predictor of a job, FITTING. Raises `KeyError`."""
+        ...
+
+    def predictor(self, predictor_id: str) -> FittedPredictor:
+        """One predictor. Raises `KeyError`."""
+        ...
+
+    def of_job(self, job_id: str, after: str | None = None, limit: int = 100) -> Sequence[FittedPredictor]:
+        """The predictors of a job, newest first; `after` is the id of the last one of the page before."""
+        ...
+
+    def settle(self, predictor: FittedPredictor) -> None:
+        """Write what came of a fit, unless that was written before. Raises `KeyError`."""
+        ...
+
+    def remove(self, predictor_id: str) -> None:
+        """Forget a predictor. Raises `KeyError`."""
+        ...
+
+
+class Jobs(Protocol):
+    """Jobs and their trials, as clients see them, here or on a server. Any thread or process may call."""
 
     def submit(
         self,
@@ -242,7 +280,7 @@ class Store(Protocol):
         ...
 
     def trace(self, job_id: str, number: int) -> Trace | None:
-        """How a trial's last evaluation went, where that is known. Raises `KeyError` for a job that is not there."""
+        """How a trial's last evaluation went, where that is known. Raises `KeyError` for an unknown job."""
         ...
 
     def request(self, job_id: str, request: Request) -> Job:
@@ -272,13 +310,23 @@ class Store(Protocol):
         ...
 
 
+class Store(Jobs, Protocol):
+    """All that a service remembers."""
+
+    @property
+    def shelf(self) -> Shelf:
+        """The predictors of jobs, which are forgotten with them."""
+        ...
+
+
 class Queue(Protocol):
     """Jobs, as a runner sees them."""
 
     def claim(self, job_id: str | None = None) -> Lease | None:
         """The right to one runnable job (the next in turn, or the one named), or None if there is none.
 
-        In turn: of the owner with the fewest jobs that runners hold, the oldest. Runnable: QUEUED, or left by a runner whose lease ran out; by its id also a PAUSED one. Trials that were
-        RUNNING there come back PENDING with one more attempt.
+        In turn: of the owner with the fewest jobs that runners hold, the oldest. Runnable: QUEUED, or left by
+        a runner whose lease ran out; by its id also a PAUSED one. Trials that were RUNNING there come back
+        PENDING with one more attempt.
         """
         ...

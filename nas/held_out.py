@@ -51,8 +51,9 @@ def measure(
     """
     if not isinstance(study.evaluator, HasTest):
         raise ValueError(f"the {study.spec.evaluator.kind} evaluator has no test split")
-    parallel = study.spec.budget.parallel_trial_count
-    task = Task(_Tester(study.evaluator), study.space, study.spec.budget.max_trial_duration)
+    budget = study.spec.budget
+    parallel = budget.parallel_trial_count
+    task = Task(_Tester(study.evaluator), study.space, budget.max_trial_duration, memory=budget.max_trial_memory)
     outcomes: dict[int, Outcome] = {}
     with opened(executor, task, parallel) as workers:
         waiting = list(trials)

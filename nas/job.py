@@ -19,9 +19,11 @@ from search_spaces import SpecError
 from search_spaces.faults import spec_error
 from search_spaces.load import SpaceDocument, named
 
-
 DEFAULT_PROJECT = "default"
 """The project of jobs that were submitted without an API key."""
+MAX_TRIALS = 10_000_000
+MAX_OBJECTIVES = 5
+"""Hypervolumes are exact."""
 
 
 class JobState(StrEnum):
@@ -92,7 +94,7 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_trial_count: int = Field(default=100, ge=1, le=10_000_000)
+    max_trial_count: int = Field(default=100, ge=1, le=MAX_TRIALS)
     parallel_trial_count: int = Field(default=1, ge=1, le=10_000)
     max_failed_trial_count: int = Field(default=10, ge=1, description="FAILED trials at which the job fails")
     max_duration: float | None = Field(
@@ -125,7 +127,7 @@ class JobSpec(BaseModel):
 
     name: str = Field(default="search", min_length=1, max_length=200)
     space: SpaceDocument
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=5)]  # exact hypervolume
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=MAX_OBJECTIVES)]
     constraints: tuple[Constraint, ...] = ()
     searcher: SearcherConfig = PredictorGuidedConfig()
     evaluator: EvaluatorConfig = TrainingConfig()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from nas.check import check
-from nas.contracts import Evaluator, Lease, LeaseLost, Searcher
+from nas.contracts import Evaluator, Jobs, Lease, LeaseLost, Searcher
 from nas.evaluators.callable import CallableEvaluator, reference
 from nas.executors import ExecutorKind
 from nas.job import JobSpec, JobState, WrongState
@@ -33,6 +33,7 @@ _BUDGET = (
     "max_failed_trial_count",
     "max_duration",
     "max_trial_duration",
+    "max_trial_memory",
     "repeats",
 )
 
@@ -90,7 +91,7 @@ def search(
         raise SpecError.at("warm_start", "is a single job; a list of jobs is needed")
     if warm_start is not None:
         overrides["warm_start"] = [w.job.id if isinstance(w, SearchResult) else w for w in warm_start]
-    spec = JobSpec.parse(_document(document, space, evaluator, searcher, overrides))
+    spec = JobSpec.parse(document_of(document, space, evaluator, searcher, overrides))
     study = study_of(spec, space, evaluator, searcher)
     results = [w for w in warm_start or () if isinstance(w, SearchResult)]
     return drive(kept, study, submit(kept, study, results), executor, progress)
@@ -98,7 +99,7 @@ def search(
 
 def read_study(document: str | Path | Mapping[str, Any], **overrides: Any) -> Study:
     """The objects that a document names, with some of its keys overridden. Raises `SpecError`."""
-    return study_of(JobSpec.parse(_document(document, None, None, None, overrides)))
+    return study_of(JobSpec.parse(document_of(document, None, None, None, overrides)))
 
 
 def submit(store: LocalStore, study: Study, results: Sequence[SearchResult] = ()) -> str:
@@ -138,7 +139,7 @@ def drive(
     return result
 
 
-def result_of(store: LocalStore, study: Study, job_id: str) -> SearchResult:
+def result_of(store: Jobs, study: Study, job_id: str) -> SearchResult:
     """The result of a job as it stands."""
     trials: Sequence[Trial] = store.trials(job_id)
     return SearchResult(store.job(job_id), study, tuple(trials))
@@ -153,14 +154,18 @@ def _claim(store: LocalStore, job_id: str) -> Lease:
     return lease
 
 
-def _document(
+def document_of(
     document: str | Path | Mapping[str, Any] | None,
     space: Space | str | Path | Mapping[str, Any] | None,
     evaluator: object,
     searcher: object,
     overrides: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The document with overrides in place; objects are written down by the names of what they are."""
+    """The document with overrides in place; objects are written down by the names of what they are.
+
+    Raises:
+        SpecError: for a file that is not there or cannot be read. Nothing else is looked at.
+    """
     whole = read_spec(document) if isinstance(document, str | Path) else dict(document or {})
     budget = {k: v for k, v in overrides.items() if k in _BUDGET and v is not None}
     whole |= {k: v for k, v in overrides.items() if k not in _BUDGET and v is not None}

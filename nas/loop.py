@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from nas import initial
 from nas.contracts import Executor, Lease, Searcher
-from nas.job import Job, JobSpec, JobState
+from nas.job import Budget, Job, JobSpec, JobState
 from nas.trial import Proposal, Trial, TrialState
 from search_spaces import Space
 
@@ -35,8 +35,11 @@ def search(
     searcher: Searcher,
     executor: Executor,
     observe: Observe,
+    draining: Callable[[], bool] = lambda: False,
 ) -> Ending:
     """Drive one job from where it stands to its end, a pause or a cancellation.
+
+    The job's budget may change meanwhile; each round goes by the one last seen.
 
     Args:
         lease: the right to write the job's trials.
@@ -45,16 +48,18 @@ def search(
         searcher: told nothing yet.
         executor: with nothing in flight.
         observe: told of progress.
+        draining: whether no trial may be started any more; once none runs, the job is left QUEUED.
 
     Raises:
         LeaseLost: the job has gone to another runner; nothing more may be written.
     """
     known = lease.trials()
-    run = _Run(current().spec, space, searcher, known)
+    job = current()
+    budget = job.spec.budget
+    run = _Run(job.spec, space, searcher, known)
     run.told(known)
     observe(known)
     while True:
-        job = current()
         if job.state is not JobState.RUNNING:
             executor.cancel()
             return _as_requested(job)
@@ -62,7 +67,10 @@ def search(
         if ending is not None:
             executor.cancel()
             return ending
-        while room := run.room(executor.in_flight):
+        if job.spec.budget != budget:
+            budget = job.spec.budget
+            executor.resize(budget.parallel_trial_count)
+        while (room := run.room(budget, executor.in_flight)) and not draining():
             work = run.next(room)
             if not work:
                 break
@@ -72,12 +80,18 @@ def search(
             for trial in opened:
                 executor.submit(trial)
         if not executor.in_flight:
-            return run.finished()
+            if room and draining():
+                return Ending(JobState.QUEUED)
+            job = lease.renew()  # the budget may have been raised since it was last seen
+            if job.spec.budget == budget:
+                return run.finished(budget)
+            continue
         outcomes = list(executor.outcomes(WAIT))
         if outcomes:
             closed = lease.close(outcomes)
             run.told(closed)
             observe(closed)
+        job = current()
 
 
 class _Run:
@@ -111,9 +125,8 @@ class _Run:
                     self._failed += 1
                     self._last_failure = self._last_reason
 
-    def room(self, in_flight: int) -> int:
+    def room(self, budget: Budget, in_flight: int) -> int:
         """How many trials may be started now."""
-        budget = self._spec.budget
         left = len(self._pending) + budget.max_trial_count - self._spent
         return max(0, min(budget.parallel_trial_count - in_flight, left))
 
@@ -137,7 +150,7 @@ class _Run:
 
     def ending(self, job: Job) -> Ending | None:
         """Why the search must stop now although trials may be running, if it must."""
-        budget = self._spec.budget
+        budget = job.spec.budget
         if self._failed >= budget.max_failed_trial_count:
             return Ending(JobState.FAILED, f"{self._failed} trials failed; the last, {self._last_failure}")
         spent = time.time() - (job.started_at or time.time())
@@ -145,12 +158,12 @@ class _Run:
             return Ending(JobState.SUCCEEDED, f"max_duration of {budget.max_duration:g} s is spent")
         return None
 
-    def finished(self) -> Ending:
+    def finished(self, budget: Budget) -> Ending:
         """How it ends when nothing runs and nothing can be started."""
         if self._failed and not self._measured_here:
             return Ending(JobState.FAILED, f"no trial was measured; the last failure, {self._last_failure}")
         told = []
-        if self._spent < self._spec.budget.max_trial_count:
+        if self._spent < budget.max_trial_count:
             told.append(f"nothing new is left to propose after {self._count} trials")
         if not self._measured and self._count:
             told.append(f"none of {self._count} trials could be measured; the last, {self._last_reason}")

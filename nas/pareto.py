@@ -20,14 +20,14 @@ class ParetoFront:
 
     problem: Problem
     trials: tuple[Trial, ...]
-    """Non-dominated, sorted by the first objective, the best first; equal points appear once, the earliest."""
+    """Non-dominated, the best in the first objective first; of equal points the one that finished first."""
     worst: tuple[float, ...] | None
     """Per objective the greatest loss of any measured trial; None before the first."""
 
     @classmethod
     def of(cls, trials: Iterable[Trial], problem: Problem) -> ParetoFront:
         """The front of these trials; those not measured in full are left out."""
-        measured = [t for t in trials if t.measured]
+        measured = sorted((t for t in trials if t.measured), key=lambda t: t.order or 0)
         if not measured:
             return cls(problem, (), None)
         losses = np.array([problem.losses(t.metrics) for t in measured])

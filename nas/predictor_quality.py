@@ -90,7 +90,7 @@ def predictor_quality(
     costs = space.costs(genes, problem.metrics)
     exact = [m for m in problem.metrics if m in costs and agrees(values[m], costs[m])]
     remarks = [f"{metric} is given by a formula; nothing is predicted" for metric in exact]
-    goals = {metric: goal for metric, goal in _goals(problem).items() if metric not in exact}
+    goals = {metric: goal for metric, goal in goals_of(problem).items() if metric not in exact}
     if not goals:
         return PredictorQuality((), tuple(remarks))
     targets = np.stack([_scaled(values[m]) for m in goals], axis=1)
@@ -106,6 +106,15 @@ def predictor_quality(
     if len(points) < len(ends):
         remarks.append(f"at most {most} of the {total} measured trials were learnt from")
     return PredictorQuality(tuple(found), tuple(remarks))
+
+
+def held_out_quality(model: Auto, goals: Mapping[str, Goal], trials: int) -> PredictorQuality:
+    """Judge one fitted predictor, of these metrics, on the `trials` that it learnt from, held out."""
+    _, known = model.learnt()
+    found = tuple(_compared(goals, trials, "held_out", known, known, model.held_out()))
+    judged = {j.metric for j in found}
+    why = f"its values are equal, or fewer than {FEWEST} networks differ"
+    return PredictorQuality(found, tuple(f"{m} cannot be judged: {why}" for m in goals if m not in judged))
 
 
 def checkpoints(total: int) -> list[int]:
@@ -129,7 +138,8 @@ def frame(found: PredictorQuality) -> pd.DataFrame:
     return out
 
 
-def _goals(problem: Problem) -> dict[str, Goal]:
+def goals_of(problem: Problem) -> dict[str, Goal]:
+    """Which way is better, of every metric that the problem names: by the objective, or else by the constraint."""
     bounds = {c.metric: Goal.MINIMIZE if c.relation == "<=" else Goal.MAXIMIZE for c in problem.constraints}
     return bounds | {o.metric: o.goal for o in problem.objectives}
 
@@ -150,15 +160,18 @@ def _judged(space: Space, goals: Mapping[str, Goal], genes: Genes, targets: Floa
     seen = set(rows[:n])
     new = [i for i in range(n, len(rows)) if rows[i] not in seen]
     _, known = model.learnt()
-    compared: dict[JudgedOn, tuple[Floats, Prediction]] = {
-        "held_out": (known, model.held_out()),
-        "later": (targets[new], model.predict_genes(genes[new])),
-    }
-    for judged_on, (truth, guess) in compared.items():
-        for i, (metric, goal) in enumerate(goals.items()):
-            if len(truth) >= FEWEST and varies(known)[i] and varies(truth)[i]:
-                quality = Quality.of(truth[:, i], guess.mean[:, i], guess.std[:, i])
-                yield Judgement(metric, goal, n, judged_on, quality)
+    yield from _compared(goals, n, "held_out", known, known, model.held_out())
+    yield from _compared(goals, n, "later", known, targets[new], model.predict_genes(genes[new]))
+
+
+def _compared(
+    goals: Mapping[str, Goal], n: int, judged_on: JudgedOn, known: Floats, truth: Floats, guess: Prediction
+) -> Iterator[Judgement]:
+    """A judgement of every metric whose values differ, among the `known` and in truth."""
+    for i, (metric, goal) in enumerate(goals.items()):
+        if len(truth) >= FEWEST and varies(known)[i] and varies(truth)[i]:
+            quality = Quality.of(truth[:, i], guess.mean[:, i], guess.std[:, i])
+            yield Judgement(metric, goal, n, judged_on, quality)
 
 
 def _gaps(metric: str, values: Floats, found: Sequence[Judgement], points: Sequence[int]) -> list[str]:

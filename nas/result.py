@@ -169,22 +169,32 @@ class SearchResult:
         return write_report(self, Path(path))
 
     def _frame(self, trials: Sequence[Trial]) -> pd.DataFrame:
-        first, last = _COLUMNS[:3], _COLUMNS[3:]
-        metrics = dict.fromkeys([*self.job.spec.problem.metrics, *(m for t in trials for m in t.metrics)])
-        tests = dict.fromkeys(m for t in trials for m in self.tested.get(t.number, {}))
-        return pd.DataFrame([self._row(t) for t in trials], columns=[*first, *metrics, *tests, *last])
+        return frame_of(trials, self.job.spec.problem.metrics, self.tested)
 
-    def _row(self, trial: Trial) -> dict[str, Any]:
-        return {
-            "number": trial.number,
-            "state": trial.state.value,
-            "architecture": dict(trial.architecture),
-            **trial.metrics,
-            **self.tested.get(trial.number, {}),
-            "feasible": trial.feasible,
-            "attempt": trial.attempt,
-            "fidelity": trial.proposal.fidelity,
-            "reason": trial.reason,
-            "seconds": None if trial.finished_at is None else trial.finished_at - trial.created_at,
-            "origin": None if trial.origin is None else str(trial.origin),
-        }
+
+def frame_of(
+    trials: Sequence[Trial], metrics: Sequence[str], tested: Mapping[int, Mapping[str, float]] | None = None
+) -> pd.DataFrame:
+    """One row a trial, `metrics` before all others; `tested` has test metrics by trial number."""
+    tested = tested or {}
+    first, last = _COLUMNS[:3], _COLUMNS[3:]
+    measured = dict.fromkeys([*metrics, *(m for t in trials for m in t.metrics)])
+    tests = dict.fromkeys(m for t in trials for m in tested.get(t.number, {}))
+    rows = [_row(t, tested.get(t.number, {})) for t in trials]
+    return pd.DataFrame(rows, columns=[*first, *measured, *tests, *last])
+
+
+def _row(trial: Trial, tested: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state.value,
+        "architecture": dict(trial.architecture),
+        **trial.metrics,
+        **tested,
+        "feasible": trial.feasible,
+        "attempt": trial.attempt,
+        "fidelity": trial.proposal.fidelity,
+        "reason": trial.reason,
+        "seconds": None if trial.finished_at is None else trial.finished_at - trial.created_at,
+        "origin": None if trial.origin is None else str(trial.origin),
+    }

@@ -9,6 +9,7 @@ are told apart in Perrone et al., "Amazon SageMaker Automatic Model Tuning", KDD
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,9 @@ class Source:
     trials: Sequence[Trial]
 
 
-def first_trials(store: Store, spec: JobSpec, space: Space, given: Sequence[Source] = ()) -> list[Trial]:
+def first_trials(
+    store: Store, spec: JobSpec, space: Space, given: Sequence[Source] = (), *, project: str | None = None
+) -> list[Trial]:
     """The trials that a new job of `spec` begins with, numbered from 0: those taken over, then PENDING ones.
 
     They are a copy: what becomes of the other jobs later changes nothing. Each network comes once; where several
@@ -45,6 +48,7 @@ def first_trials(store: Store, spec: JobSpec, space: Space, given: Sequence[Sour
         spec: the new job's document.
         space: its space.
         given: jobs that the caller holds, which then need not be in the store.
+        project: the only one whose jobs may be named; None: any.
 
     Raises:
         SpecError: for jobs that are not there, chose among something else, or did not measure what is wanted.
@@ -54,7 +58,7 @@ def first_trials(store: Store, spec: JobSpec, space: Space, given: Sequence[Sour
     faults: list[Fault] = []
     for i, job_id in enumerate(spec.warm_start):
         try:
-            source = held[job_id] if job_id in held else _source(store, job_id)
+            source = held[job_id] if job_id in held else _source(store, job_id, project)
             found.append(_Known.of(source, spec, space))
         except SpecError as error:
             faults += [Fault(f"warm_start.{i}", f"job {job_id}: {f}") for f in error.faults]
@@ -70,12 +74,25 @@ def first_trials(store: Store, spec: JobSpec, space: Space, given: Sequence[Sour
     return [*taken.values(), *(_anew(t, n, time.time()) for n, t in enumerate(waiting, start=len(taken)))]
 
 
-def _source(store: Store, job_id: str) -> Source:
+def taken_over(store: Store, job: Job) -> int:
+    """How many trials of a job others have measured: those numbered first. Reads few of them."""
+    if not job.spec.warm_start:
+        return 0
+
+    def own(number: int) -> bool:
+        return not store.trials(job.id, after=number - 1, limit=1)[0].taken_over
+
+    return bisect_left(range(sum(job.counts.values())), True, key=own)
+
+
+def _source(store: Store, job_id: str, project: str | None) -> Source:
     try:
         job = store.job(job_id)
+        if project not in (None, job.project):
+            raise KeyError(job_id)
+        return Source(job, store.trials(job_id))
     except KeyError:
         raise SpecError.at("", "there is no such job") from None
-    return Source(job, store.trials(job_id))
 
 
 @dataclass(frozen=True)
@@ -120,7 +137,8 @@ def _tells(trial: Trial) -> bool:
 
 def _measures_like(new: JobSpec, old: JobSpec) -> bool:
     mine, theirs = new.budget, old.budget
-    same_way = (mine.repeats, mine.max_trial_duration) == (theirs.repeats, theirs.max_trial_duration)
+    limits = (mine.max_trial_duration, mine.max_trial_memory)
+    same_way = (mine.repeats, *limits) == (theirs.repeats, theirs.max_trial_duration, theirs.max_trial_memory)
     return same_way and new.evaluator.measures_like(old.evaluator)
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nas.job import Job, JobState
 from nas.pareto import ParetoFront
-from nas.trial import Trial, TrialState
+from nas.trial import Trace, Trial, TrialState
 from search_spaces import Architecture, Choice
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
 
 if TYPE_CHECKING:
+    from nas.entrants import JointFront
+    from nas.fitted import FittedPredictor
     from nas.predictor_quality import PredictorQuality
+    from predictors.contract import Prediction
 
 
 def job_dict(job: Job) -> dict[str, Any]:
@@ -32,13 +35,17 @@ def job_dict(job: Job) -> dict[str, Any]:
         "created_at": time(job.created_at),
         "started_at": time(job.started_at),
         "finished_at": time(job.finished_at),
+        "project": job.project,
+        "owner": job.owner,
+        "revision": job.revision,
     }
 
 
-def trial_dict(trial: Trial) -> dict[str, Any]:
-    """A trial. Why it has no metrics is `infeasible_reason` where it is INFEASIBLE, and else `reason`."""
+def trial_dict(trial: Trial, job_id: str) -> dict[str, Any]:
+    """A trial of a job. Why it has no metrics is `infeasible_reason` where it is INFEASIBLE, and else `reason`."""
     said = "infeasible_reason" if trial.state is TrialState.INFEASIBLE else "reason"
     return {
+        "job": job_id,
         "number": trial.number,
         "state": trial.state.value,
         said: trial.reason,
@@ -46,6 +53,7 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
         "key": trial.architecture.key,
         "metrics": dict(trial.metrics),
         "feasible": trial.feasible,
+        "order": trial.order,
         "attempt": trial.attempt,
         "fidelity": trial.proposal.fidelity,
         "origin": None if trial.origin is None else asdict(trial.origin),
@@ -54,19 +62,52 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
     }
 
 
-def front_dict(front: ParetoFront, reference: Sequence[float] | None = None) -> dict[str, Any]:
-    """A front, with its hypervolume up to `reference` (None: the worst value seen of each objective).
+def trace_dict(trace: Trace | None) -> dict[str, Any]:
+    """How an evaluation went: what one trial has beside `trial_dict`."""
+    if trace is None:
+        return {"worker": None, "started_at": None, "curve": [], "log": ""}
+    return {
+        "worker": trace.worker,
+        "started_at": time(trace.started_at),
+        "curve": [{"step": step, "metrics": dict(metrics)} for step, metrics in trace.curve],
+        "log": trace.log,
+    }
+
+
+def front_dict(front: ParetoFront, job_id: str, reference: Sequence[float] | None = None) -> dict[str, Any]:
+    """A front of a job, with its hypervolume up to `reference` (None: the worst value seen of each objective).
 
     Raises:
         ValueError: for a reference that has not one value an objective.
     """
-    volume = front.hypervolume(reference)
+    trials = [trial_dict(t, job_id) for t in front.trials]
+    return joint_front_dict(front, trials, front.hypervolume(reference), reference)
+
+
+def joint_front_dict(
+    front: ParetoFront | JointFront,
+    trials: Sequence[Mapping[str, Any]],
+    hypervolume: float,
+    reference: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """A front whose trials, as `trial_dict` gives them, and whose hypervolume are known."""
     point = reference if reference is not None else front.reference
     return {
-        "trials": [trial_dict(t) for t in front.trials],
-        "hypervolume": volume if math.isfinite(volume) else None,  # metrics near the largest double
+        "trials": list(trials),
+        "hypervolume": _volume(hypervolume),
         "reference": None if point is None else list(point),
+        "objectives": [str(o) for o in front.problem.objectives],
+        "constraints": [str(c) for c in front.problem.constraints],
     }
+
+
+def history_dict(history: Iterable[tuple[int, float]]) -> list[dict[str, Any]]:
+    """How the hypervolume grew: after so many finished trials it was this."""
+    return [{"trials": trials, "hypervolume": _volume(volume)} for trials, volume in history]
+
+
+def _volume(volume: float) -> float | None:
+    return volume if math.isfinite(volume) else None  # metrics near the largest double
 
 
 def quality_dict(found: PredictorQuality) -> dict[str, Any]:
@@ -82,6 +123,28 @@ def quality_dict(found: PredictorQuality) -> dict[str, Any]:
         for j in found.judgements
     ]
     return {"predictor_quality": rows, "remarks": list(found.remarks)}
+
+
+def predictor_dict(predictor: FittedPredictor) -> dict[str, Any]:
+    """A predictor of a job, with its quality as `quality_dict` gives it, once it is READY."""
+    return {
+        "id": predictor.id,
+        "job": predictor.job_id,
+        "metrics": list(predictor.metrics),
+        "trials": predictor.trials,
+        "state": predictor.state.value,
+        "reason": predictor.reason,
+        "quality": predictor.quality,
+        "created_at": time(predictor.created_at),
+    }
+
+
+def predictions(found: Prediction, metrics: Sequence[str]) -> list[dict[str, dict[str, float]]]:
+    """What is expected of each architecture: of every metric its `mean` and `std`."""
+    return [
+        {metric: {"mean": m, "std": s} for metric, m, s in zip(metrics, means, stds, strict=True)}
+        for means, stds in zip(found.mean.tolist(), found.std.tolist(), strict=True)
+    ]
 
 
 def space_summary(space: DeclaredSpace) -> dict[str, Any]:

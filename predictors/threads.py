@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
+_SEEDED = RLock()
+"""Held by the thread that draws by a seed: torch's generator is the process's."""
 LARGE = 20_000
 """From so many architectures on it pays to share them between two threads."""
 
@@ -35,6 +38,16 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def seeded_torch(seed: int) -> Iterator[None]:
+    """Inside, torch's own generator draws by `seed`, for this thread alone; afterwards it goes on as before."""
+    import torch
+
+    with _SEEDED, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def in_halves(of: Callable[[Genes], T], genes: Genes) -> list[T]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.jobs import JobId, Json, named, store_of_settings
+from nas.commands.jobs import JobId, Json, Url, named, result_of, store_of_settings
 from nas.commands.show import faults_told, print_json, say, short, table
 
 
@@ -19,16 +19,13 @@ def family(
     objective: Annotated[str | None, typer.Option(help='"max accuracy"; default: the first of the job')] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: Json = False,
+    url: Url = None,
 ) -> None:
     """Predict the best network under each constraint from a job's trials, in seconds; nothing is measured."""
     with faults_told(json):
-        from nas.local import result_of, study_of
-
-        store = store_of_settings()
-        job = named(store, job)
-        spec = store.job(job).spec
-        result = result_of(store, study_of(spec), job)
-        rows = result.family(objective or spec.objectives[0], *constraint, seed=seed)
+        store = store_of_settings(url)
+        result = result_of(store, named(store, job))
+        rows = result.family(objective or result.job.spec.objectives[0], *constraint, seed=seed)
     if json:
         print_json({"family": text.loads(rows.to_json(orient="records"))})
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.commands.jobs import JobId, Json, named, store_of_settings
+from nas.commands.jobs import JobId, Json, Url, named, store_of_settings
 from nas.commands.show import faults_told, print_json, say, table
 
 if TYPE_CHECKING:
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 HEADS = ["Kendall tau", "Spearman", "best tenth", "in 50% interval", "in 90% interval", "z squared"]
 
 
-def predictors(job: JobId, json: Json = False) -> None:
+def predictors(job: JobId, json: Json = False, url: Url = None) -> None:
     """Show how well a job's metrics can be predicted, after 10, 20, 50, ... of its trials; takes seconds."""
     with faults_told(json):
         from nas.predictor_quality import predictor_quality
         from search_spaces.load import space_of
 
-        store = store_of_settings()
+        store = store_of_settings(url)
         job = named(store, job)
-        spec = store.job(job).spec
+        spec, trials = store.job(job).spec, store.trials(job)
         space = space_of(spec.space, spec.name)
-        found = predictor_quality(space, spec.problem, store.trials(job), observe=_learning)
+        found = predictor_quality(space, spec.problem, trials, observe=_learning)
     if json:
         from nas.wire import quality_dict
 

@@ -1,14 +1,14 @@
-"""`nas search`: a search on this machine, kept in the database."""
+"""`nas search`: a search on this machine, kept in the database, or on a server (see `search_remote`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nas.commands.jobs import named, store_of_settings
+from nas.commands.jobs import Url, named
 from nas.commands.show import BAD_INPUT, INTERRUPTED, fail, faults_told, print_json, say, table, trial_rows
 
 if TYPE_CHECKING:
@@ -23,11 +23,16 @@ Tested = Literal["best", "front", "none"]
 
 def search(
     spec: Annotated[Path | None, typer.Argument(help="the document, YAML or JSON", show_default=False)] = None,
-    executor: Annotated[Executor, typer.Option(help="where evaluations run")] = "ray",
+    executor: Annotated[
+        Executor | None, typer.Option(help="where evaluations run  [default: ray; a server decides itself]")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="max_trial_count, instead of the document's")] = None,
     parallel: Annotated[int | None, typer.Option(help="parallel_trial_count, likewise")] = None,
     seed: Annotated[int | None, typer.Option(help="seed, likewise")] = None,
-    test: Annotated[Tested, typer.Option(help="networks to measure on test data at the end")] = "best",
+    test: Annotated[
+        Tested | None,
+        typer.Option(help="networks to measure on test data at the end, here  [default: best; of a server none]"),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="write an HTML report here")] = None,
     resume: Annotated[str | None, typer.Option(metavar="JOB", help="go on with a job, instead of SPEC")] = None,
     warm_start: Annotated[
@@ -36,53 +41,85 @@ def search(
     ] = None,
     validate_only: Annotated[bool, typer.Option(help="check the document, and do nothing")] = False,
     json: Annotated[bool, typer.Option("--json", help="print the front as JSON")] = False,
+    url: Url = None,
 ) -> None:
-    """Search on this machine; the job is kept in the database (NAS_DATABASE_URL)."""
+    """Search: on the server at NAS_URL, or on this machine, with the job in the database (NAS_DATABASE_URL)."""
     if (spec is None) == (resume is None):
         fail("give either a document or --resume JOB", BAD_INPUT)
     if resume is not None and not (trials is parallel is seed is None and not warm_start and not validate_only):
         options = "--trials, --parallel, --seed and --warm-start"
         fail(f"--resume goes on with the job's own document; leave out {options}", BAD_INPUT)
+    overrides = {"max_trial_count": trials, "parallel_trial_count": parallel, "seed": seed}
     with faults_told():
-        from nas.executors import session
-        from nas.local import read_study, study_of, submit
-        from nas.settings import open_configured_store
+        from nas.settings import read_settings
 
-        if resume is None:
-            jobs = [named(store_of_settings(), job) for job in warm_start or ()]
-            budget = {"max_trial_count": trials, "parallel_trial_count": parallel}
-            study = read_study(spec or "", **budget, seed=seed, warm_start=jobs or None)
-            if validate_only:
-                _validated(study)
+        if address := url or read_settings().url:
+            from nas.commands.search_remote import begun, watched
+
+            if executor is not None:
+                fail("--executor is for searches on this machine; a server decides itself", BAD_INPUT)
+            job = begun(address, spec, resume, warm_start or (), overrides, validate_only)
+            if job is None:
                 return
-            store = open_configured_store()
-            job_id = submit(store, study)
-            _say_warm_start(store.trials(job_id))
+            result = _tested(watched(job), test or "none", "ray")
         else:
-            store, job_id = open_configured_store(), resume
-            study = study_of(store.job(job_id).spec)
-        try:
-            with session(executor, study.spec.budget.parallel_trial_count):
-                result = _driven(store, study, job_id, executor)
-                result = _tested(result, test, executor)
-        except KeyboardInterrupt:
-            say(f"interrupted; what was measured is kept. To go on: nas search --resume {job_id}")
-            raise typer.Exit(INTERRUPTED) from None
+            local = _begun(spec, resume, warm_start or (), overrides, validate_only)
+            if local is None:
+                return
+            result = _ended(*local, executor or "ray", test or "best")
     _show(result, json)
     if report is not None:
         say(f"report: {result.report(report)}")
 
 
+def _begun(
+    spec: Path | None,
+    resume: str | None,
+    warm_start: Sequence[str],
+    overrides: Mapping[str, int | None],
+    validate_only: bool,
+) -> tuple[LocalStore, Study, str] | None:
+    """The job on this machine, new or to be resumed; None where the document was only to be checked."""
+    from nas.local import read_study, study_of, submit
+    from nas.settings import open_configured_store
+
+    if resume is not None:
+        store = open_configured_store()
+        return store, study_of(store.job(resume).spec), resume
+    jobs = [named(open_configured_store(), job) for job in warm_start]
+    study = read_study(spec or "", **overrides, warm_start=jobs or None)
+    if validate_only:
+        _validated(study)
+        return None
+    store = open_configured_store()
+    job_id = submit(store, study)
+    say_warm_start(store.trials(job_id))
+    return store, study, job_id
+
+
+def _ended(store: LocalStore, study: Study, job_id: str, executor: Executor, test: Tested) -> SearchResult:
+    """The result of the search, with test metrics. Leaves the command where it is interrupted."""
+    from nas.executors import session
+
+    try:
+        with session(executor, study.spec.budget.parallel_trial_count):
+            return _tested(_driven(store, study, job_id, executor), test, executor)
+    except KeyboardInterrupt:
+        say(f"interrupted; what was measured is kept. To go on: nas search --resume {job_id}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
 def _validated(study: Study) -> None:
     """Look up the jobs that the document names, and say that it is valid. Without such, opens no database."""
+    from nas.settings import open_configured_store
     from nas.warm_start import first_trials
 
     if study.spec.warm_start:
-        first_trials(store_of_settings(), study.spec, study.space)
+        first_trials(open_configured_store(), study.spec, study.space)
     say(f"the document is valid: {study.space.size:.3g} points")
 
 
-def _say_warm_start(trials: Sequence[Trial]) -> None:
+def say_warm_start(trials: Sequence[Trial]) -> None:
     """What a new job begins with."""
     taken = sum(t.taken_over for t in trials)
     if trials:
@@ -128,9 +165,8 @@ def _show(result: SearchResult, json: bool) -> None:
 
     if json:
         tests = {str(n): dict(m) for n, m in result.tested.items()}
-        print_json(
-            {"job": result.job.id, "state": result.state.value, **front_dict(result.front), "tested": tests}
-        )
+        front = front_dict(result.front, result.job.id)
+        print_json({"job": result.job.id, "state": result.state.value, **front, "tested": tests})
         return
     spec = result.job.spec
     if not result.front.trials:

@@ -36,7 +36,9 @@ def print_json(value: object) -> None:
 @contextmanager
 def faults_told(json: bool = False) -> Iterator[None]:
     """Turn what a user can get wrong into one clear message (with `json`: faults as JSON) and an exit code."""
+    from nas.contracts import Stale
     from nas.job import WrongState
+    from nas.remote.errors import ApiError
     from nas.storage import DatabaseError
     from search_spaces import SpecError
 
@@ -47,8 +49,10 @@ def faults_told(json: bool = False) -> Iterator[None]:
             print_json({"faults": [asdict(f) for f in error.faults]})
             raise typer.Exit(BAD_INPUT) from None
         fail(str(error), BAD_INPUT)
-    except WrongState as error:
+    except (WrongState, Stale) as error:
         fail(str(error), WRONG_STATE)
+    except ApiError as error:
+        fail(str(error), WRONG_STATE if isinstance(error, KeyError) else FAILED)
     except KeyError as error:
         fail(f"there is no job {error.args[0]}", WRONG_STATE)
     except (DatabaseError, FileNotFoundError) as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.config import EvaluatorSettings
 from nas.evaluators.repeats import numbers
 from nas.trial import Proposal
 from search_spaces import Architecture, Fault
+from search_spaces.faults import show
 from search_spaces.space import Space
 
 if TYPE_CHECKING:
@@ -56,9 +57,19 @@ class CallableConfig(EvaluatorSettings):
             return [Fault("function", f"{self.function!r} cannot be imported: {error}")]
         return []
 
-    def remote_faults(self) -> list[Fault]:
-        """Code named by a client is never imported."""
-        return [Fault("kind", "'callable' is not allowed over HTTP; allowed: training, cost, tabular")]
+    @property
+    def code(self) -> str:
+        """The function."""
+        return self.function
+
+    def remote_faults(self, functions: Collection[str] = ()) -> list[Fault]:
+        """A client may name the operator's functions, and no other is ever imported."""
+        if not functions:
+            return [Fault("kind", "'callable' is not allowed over HTTP; allowed: training, cost, tabular")]
+        if self.function not in functions:
+            allowed = ", ".join(functions)
+            return [Fault("function", f"{show(self.function)} is not allowed over HTTP; allowed: {allowed}")]
+        return []
 
 
 class CallableEvaluator:

@@ -9,7 +9,6 @@ results of different jobs are measured on the same examples.
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.evaluators.registry import inside, registry
 from search_spaces.faults import SpecError, did_you_mean, show
 
 DIGITS = "digits"
@@ -81,9 +81,9 @@ def is_name(dataset: str) -> bool:
 
 def names() -> list[str]:
     """The data sets that have a name: `digits`, and those of the data registry."""
-    registry = _registry()
-    found = sorted(registry.iterdir()) if registry is not None and registry.is_dir() else []
-    fit = [p.stem for p in found if is_name(p.stem) and (p.suffix == ".npz" or _is_idx_folder(p))]
+    folder = registry()
+    found = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    fit = [p.stem for p in found if is_name(p.stem) and _stays(p) and (p.suffix == ".npz" or _is_idx_folder(p))]
     return list(dict.fromkeys([DIGITS, *fit]))
 
 
@@ -98,15 +98,15 @@ def locate(dataset: str) -> str:
     if dataset == DIGITS:
         return DIGITS
     if is_name(dataset):
-        registry = _registry()
-        tried = [registry / dataset, registry / f"{dataset}.npz"] if registry is not None else []
+        folder = registry()
+        tried = [] if folder is None else [p for p in (folder / dataset, folder / f"{dataset}.npz") if _stays(p)]
     else:
         tried = [Path(dataset).expanduser()]
     for path in tried:
         if _is_idx_folder(path) or (path.is_file() and path.suffix == ".npz"):
             return str(path.resolve())
     known = names()
-    where = "in the data registry" if _registry() else "in the data registry (NAS_DATA_DIR is not set)"
+    where = "in the data registry" if registry() else "in the data registry (NAS_DATA_DIR is not set)"
     raise SpecError.at(
         "",
         f"{show(dataset)} is no data set; {where}: {', '.join(known)}; a path must be a folder with "
@@ -188,9 +188,10 @@ def _describe(source: str, newest: int) -> Description:
     return Description(train.x.shape[1:], int(train.y.max()) + 1)
 
 
-def _registry() -> Path | None:
-    folder = os.environ.get("NAS_DATA_DIR")
-    return Path(folder) if folder else None
+def _stays(path: Path) -> bool:
+    """Whether neither a data set of the registry nor one of its files leads out of it."""
+    files = (path / f"{name}{end}" for name in _IDX.values() for end in ("", ".gz"))
+    return all(map(inside, (path, *files)))
 
 
 def _is_idx_folder(path: Path) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from nas.evaluators import tables
+from nas.evaluators.registry import inside, registry
 from search_spaces.faults import did_you_mean, show
 
 if TYPE_CHECKING:
@@ -23,17 +23,24 @@ def locate(table: str) -> Path:
     """
     if table in tables.names():
         return tables.path(table)
-    registry = _registry()
+    return _registered_file(table) or Path(table)
+
+
+def _registered_file(table: str) -> Path | None:
+    """The registry's file of this name, if it has one."""
+    folder = registry()
     bare = PurePosixPath(table).name == table == PureWindowsPath(table).name
-    return registry / table if registry and bare and (registry / table).is_file() else Path(table)
+    if folder is None or not bare:
+        return None
+    return folder / table if (folder / table).is_file() and inside(folder / table) else None
 
 
 def registered() -> list[str]:
     """Names of the tables in the data registry."""
-    registry = _registry()
-    if registry is None or not registry.is_dir():
+    folder = registry()
+    if folder is None or not folder.is_dir():
         return []
-    return sorted(f.name for f in registry.iterdir() if f.suffix in SUFFIXES and f.is_file())
+    return sorted(f.name for f in folder.iterdir() if f.suffix in SUFFIXES and f.is_file() and inside(f))
 
 
 def unreadable(table: str, path: Path) -> str | None:
@@ -58,8 +65,3 @@ def read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     return pd.read_csv(
         path, usecols=columns, keep_default_na=False, na_values=["", "nan", "NaN"]
     )  # None is a word
-
-
-def _registry() -> Path | None:
-    folder = os.environ.get("NAS_DATA_DIR")
-    return Path(folder) if folder else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -152,7 +152,7 @@ class TabularConfig(EvaluatorSettings):
             *whole._row_faults(frame),
         ]
 
-    def remote_faults(self) -> list[Fault]:
+    def remote_faults(self, functions: Collection[str] = ()) -> list[Fault]:
         """Only tables of the package and files in the registry, by name."""
         names = registered()
         if self.table in (*names, *tables.names()):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -99,7 +99,7 @@ class TrainingConfig(EvaluatorSettings):
             )
         return faults
 
-    def remote_faults(self) -> list[Fault]:
+    def remote_faults(self, functions: Collection[str] = ()) -> list[Fault]:
         """A client's path is never opened."""
         if datasets.is_name(self.dataset):
             return []
@@ -176,15 +176,14 @@ class TrainingEvaluator:
 
         from nas.evaluators.fitting import fit, measure, placed
         from nas.evaluators.quantize import quantized
-        from predictors.threads import one_torch_thread
+        from predictors.threads import one_torch_thread, seeded_torch
 
         arch, splits = proposal.architecture, datasets.load(self.source)
         rng = np.random.default_rng([self.seed, int(arch.key, 16)])
         device = self._device()
         train, unseen = splits.train[: self.config.train_limit], getattr(splits, part)
         x, y = (torch.from_numpy(a).to(device) for a in (train.x, train.y))
-        with one_torch_thread(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**63)))
+        with one_torch_thread(), seeded_torch(int(rng.integers(2**63))):
             started = time.perf_counter()
             try:
                 model = placed(self.space.build(arch), device)

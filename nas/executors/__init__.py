@@ -10,27 +10,38 @@ from nas.contracts import Executor
 from nas.executors.attempt import Task
 from nas.executors.inline import InlineExecutor
 from nas.executors.simulated import SimulatedExecutor
+from nas.executors.slots import Slots
 
 ExecutorKind: TypeAlias = Literal["ray", "inline", "simulated"]
 
 
 @contextmanager
-def session(kind: ExecutorKind, parallel: int) -> Iterator[None]:
-    """What several executors opened in the body share: for Ray, one cluster instead of one each."""
+def session(kind: ExecutorKind, parallel: int) -> Iterator[Slots | None]:
+    """What several executors opened in the body share: for Ray one cluster, and its workers in equal parts.
+
+    Given to `opened`; None where nothing is shared.
+    """
     if kind != "ray":
-        yield
+        yield None
         return
-    from nas.executors.ray import connected
+    from nas.executors.ray import connected, resources
 
     with connected(parallel):
-        yield
+        yield Slots(resources)
 
 
 @contextmanager
-def opened(kind: ExecutorKind, task: Task, parallel: int, now: float = 0.0) -> Iterator[Executor]:
+def opened(
+    kind: ExecutorKind, task: Task, parallel: int, now: float = 0.0, slots: Slots | None = None
+) -> Iterator[Executor]:
     """An executor for the body; whatever is still running at its end is stopped.
 
-    `now`: where a simulated clock stands, in seconds.
+    Args:
+        kind: where evaluations run.
+        task: what to evaluate.
+        parallel: trials at once, at most.
+        now: where a simulated clock stands, in seconds.
+        slots: shared with other jobs of the session; None: as if it were alone.
     """
     if kind == "inline":
         yield InlineExecutor(task)
@@ -41,8 +52,8 @@ def opened(kind: ExecutorKind, task: Task, parallel: int, now: float = 0.0) -> I
     from nas.executors.ray import RayExecutor, connected
 
     with connected(parallel):
-        executor = RayExecutor(task, parallel)
+        executor = RayExecutor(task, parallel, slots)
         try:
             yield executor
         finally:
-            executor.cancel()
+            executor.close()

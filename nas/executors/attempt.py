@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -17,9 +16,6 @@ from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.repeats import measure
 from nas.trial import Broken, BrokenKind, Measured, Outcome, Proposal
 from search_spaces import BuildError, Space
-
-GRACE = 10.0
-"""Seconds after its time that an evaluation which does not stop by itself is killed with its process."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +28,28 @@ class Task:
     """Time an evaluation may take, its repeats included."""
     repeats: int = 1
     """How often a network is measured."""
+    memory: float | None = None
+    """Bytes an evaluation may hold; kept only where it has a process of its own."""
 
 
 class TimeUp(BaseException):
     """The evaluation's time is up. No `Exception`: a candidate's own handlers must not swallow it."""
 
 
-def attempt(task: Task, proposal: Proposal) -> Outcome:
-    """Evaluate; metrics that the space knows from formulas are added to those measured."""
+def attempt(
+    task: Task,
+    proposal: Proposal,
+    reported: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
+) -> Outcome:
+    """Evaluate; metrics that the space knows from formulas are added to those measured.
+
+    `reported` is told of every report of the evaluator.
+    """
     try:
         with _deadline(task.seconds) as check:
 
             def report(step: int, metrics: Mapping[str, float]) -> None:
+                reported(step, metrics)
                 check()
 
             measured = measure(task.evaluator, task.repeats, proposal, report)
@@ -51,7 +57,7 @@ def attempt(task: Task, proposal: Proposal) -> Outcome:
     except (Infeasible, BuildError) as error:
         return Broken(BrokenKind.INFEASIBLE, _one_line(str(error) or type(error).__name__))
     except TimeUp:
-        return Broken(BrokenKind.INFEASIBLE, f"took longer than {task.seconds:g} s")
+        return Broken(BrokenKind.INFEASIBLE, too_long(task.seconds or 0))
     except MemoryError as error:
         return Broken(BrokenKind.INFEASIBLE, _one_line(f"ran out of memory: {error}"))
     except (Exception, SystemExit) as error:  # a failure in a candidate is data
@@ -91,19 +97,9 @@ class _Check:
             raise TimeUp
 
 
-@contextmanager
-def killed_after(seconds: float | None) -> Iterator[None]:
-    """End this process if the body takes longer than `seconds` and a grace: for code that nothing interrupts."""
-    if seconds is None:
-        yield
-        return
-    timer = threading.Timer(seconds + GRACE, os._exit, args=(70,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def too_long(seconds: float) -> str:
+    """Why an evaluation that took longer than it may has no metrics."""
+    return f"took longer than {seconds:g} s"
 
 
 def _one_line(text: str) -> str:

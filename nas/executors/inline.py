@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from nas.executors.attempt import Task, attempt
+from nas.executors.attempt import Task
+from nas.executors.trace import traced
 from nas.trial import Outcome, Trial
 
 
@@ -25,11 +27,17 @@ class InlineExecutor:
         """Remember the trial."""
         self._waiting.append(trial)
 
+    def resize(self, parallel: int) -> None:
+        """Nothing: there is one process."""
+
     def outcomes(self, timeout: float) -> Iterator[tuple[int, Outcome]]:
-        """Evaluate the first trial that waits, however long it takes."""
-        if self._waiting:
-            outcome = attempt(self._task, self._waiting[0].proposal)
+        """Evaluate trials that wait until `timeout` seconds are over; one at least, however long it takes."""
+        end = time.monotonic() + timeout
+        while self._waiting:
+            outcome = traced(self._task, self._waiting[0].proposal)
             yield self._waiting.popleft().number, outcome
+            if time.monotonic() >= end:
+                return
 
     def cancel(self, numbers: Iterable[int] | None = None) -> None:
         """Forget these trials (None: all)."""

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from nas.executors.attempt import Task, attempt
+from nas.executors.attempt import Task, too_long
+from nas.executors.trace import traced
 from nas.trial import Broken, BrokenKind, Measured, Outcome, Trial
 
 SECONDS = "train_seconds"
@@ -45,12 +46,17 @@ class SimulatedExecutor:
         """Remember the trial; it starts as soon as a worker is free."""
         self._waiting.append(trial)
 
+    def resize(self, parallel: int) -> None:
+        """Have so many workers from now on."""
+        self._workers = max(1, parallel)
+
     def outcomes(self, timeout: float) -> Iterator[tuple[int, Outcome]]:
-        """The outcome of the trial that ends next, and the clock goes on to its end."""
+        """The outcome of the trial that ends next, and of all that end with it; the clock goes on to their end."""
         while self._waiting and len(self._running) < self._workers:
             heapq.heappush(self._running, self._run(self._waiting[0]))
             self._waiting.popleft()
-        if self._running:
+        end = self._running[0].end if self._running else self._now
+        while self._running and self._running[0].end == end:
             run = heapq.heappop(self._running)
             self._now = run.end
             yield run.number, run.outcome
@@ -64,17 +70,17 @@ class SimulatedExecutor:
 
     def _run(self, trial: Trial) -> _Run:
         """Evaluate, from now until the simulated end."""
-        outcome, most = attempt(self._task, trial.proposal), self._task.seconds
+        outcome, most = traced(self._task, trial.proposal), self._task.seconds
         if isinstance(outcome, Broken):
             return _Run(self._now + WITHOUT, trial.number, outcome)
         known = outcome.metrics.get(SECONDS)
         seconds = WITHOUT if known is None else max(0.0, known * self._task.repeats)
         if known is not None and most is not None and seconds > most:
-            return _Run(
-                self._now + most, trial.number, Broken(BrokenKind.INFEASIBLE, f"took longer than {most:g} s")
-            )
+            late = Broken(BrokenKind.INFEASIBLE, too_long(most), outcome.trace)
+            return _Run(self._now + most, trial.number, late)
         end = self._now + seconds
-        return _Run(end, trial.number, Measured({**outcome.metrics, START: self._now, END: end}))
+        measured = Measured({**outcome.metrics, START: self._now, END: end}, outcome.trace)
+        return _Run(end, trial.number, measured)
 
 
 @dataclass(order=True, frozen=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another one on SQLite."""
+_LIBPQ = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""Seconds, and how often: a server that has vanished without a word is noticed within half a minute."""
 _FORMS = "sqlite:///file.db or postgresql://user:password@host/database"
 
 
@@ -94,7 +96,8 @@ def _parse(text: str) -> URL:
 
 def _postgresql(url: URL) -> Engine:
     # idle connections may have been cut by the time they are needed: ask first
-    engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    options = {name: value for name, value in _LIBPQ.items() if name not in url.query}
+    engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=options)
     event.listen(engine, "connect", _on_postgresql_connect)
     return engine
 

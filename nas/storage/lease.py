@@ -28,7 +28,7 @@ class SqlLease:
 
     Open trials and the counts of all are known here, so writing one reads nothing: the counts are written to the
     job's row first, by its fence, which also keeps others from it. After a `DatabaseError` it is not known whether
-    the write took place: drop the lease, and claim the job again.
+    the write took place; `renew` looks it up, once it has the job's row to itself.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class SqlLease:
         self._job, self._fence, self._seconds = job, fence, seconds
         self._ledger, self._names = ledger, names
         self._lock = threading.Lock()
+        self._doubtful = False
+        """Whether a write may have taken place that the ledger does not know."""
 
     def renew(self) -> Job:
         """Keep the right for as long again, and see what is requested of the job."""
@@ -48,6 +50,7 @@ class SqlLease:
                 raise self._lost()
             if row.revision != self._job.revision:
                 self._job = self._store.read(queries.job(connection, self._job.id))
+            self._settle(connection)
             return replace(self._job, state=JobState(row.state), reason=row.reason, counts=self._ledger.counts)
 
     def trials(self) -> Sequence[Trial]:
@@ -56,7 +59,7 @@ class SqlLease:
 
     def open(self, work: Sequence[Proposal | Trial]) -> Sequence[Trial]:
         """New trials for proposals; PENDING trials are started again. All come back RUNNING."""
-        with self._lock:
+        with self._lock, self._doubting():
             trials = self._planned(lambda: self._ledger.open(work, time.time()))
             pairs = list(zip(trials, (isinstance(item, Trial) for item in work), strict=True))
             with self._writing(trials) as connection:
@@ -68,7 +71,7 @@ class SqlLease:
 
     def close(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
         """Write outcomes, in the order given. A trial whose worker was lost comes back PENDING."""
-        with self._lock:
+        with self._lock, self._doubting():
             trials = self._planned(lambda: self._ledger.close(outcomes, time.time()))
             names = self._names.grown(t.metrics for t in trials)
             with self._writing(trials) as connection:
@@ -82,9 +85,10 @@ class SqlLease:
 
     def release(self, state: JobState, reason: str | None = None) -> None:
         """Give the right back; a request that came in meanwhile goes before `state`."""
-        with self._lock:
+        with self._lock, self._doubting():
             with self._database.writing() as connection:
                 current = self._held(connection)
+                self._settle(connection)
                 at = time.time()
                 final = after_release(current, state)
                 why = storable(reason) if reason is not None and final is state else None
@@ -93,6 +97,22 @@ class SqlLease:
                 counts = self._ledger.counts_with(trials)
                 queries.let_go(connection, self._job.id, final, why, at, counts)
             self._ledger.keep(trials)
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """Remember of a write that did not come to its end that it may have taken place."""
+        try:
+            yield
+        except BaseException:
+            self._doubtful = True
+            raise
+
+    def _settle(self, connection: Connection) -> None:
+        """Read again how the job stands, where that is in doubt. The transaction must have the job's row."""
+        if self._doubtful:
+            row = queries.job(connection, self._job.id)
+            self._ledger, self._names = self._store.standing(connection, row)
+            self._doubtful = False
 
     def _planned(self, plan: Callable[[], list[Trial]]) -> list[Trial]:
         """What the ledger makes of a request; that the lease is lost goes before what is wrong with it."""

@@ -302,4 +302,5 @@ def _is_sought(trial: Trial, which: TrialFilter) -> bool:
         (not which.states or trial.state in which.states)
         and which.feasible in (None, trial.feasible)
         and which.key in (None, trial.architecture.key)
+        and (which.numbers is None or trial.number in which.numbers)
     )

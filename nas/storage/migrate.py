@@ -66,6 +66,19 @@ def make_ready(database: Database) -> None:
     _upgrade(database, "head")
 
 
+def check_schema(database: Database) -> None:
+    """Look whether the schema is this version's; changes nothing.
+
+    Raises:
+        DatabaseError: where it cannot be used; `DatabaseOutOfDate` or `DatabaseTooNew` for another schema.
+    """
+    with database.reading() as connection:
+        found = _revision(connection)
+    _refuse_newer(database, found)
+    if found != REVISION:
+        raise DatabaseOutOfDate(f"the database {database} has schema {found}, and this version needs {REVISION}")
+
+
 def _upgrade(database: Database, revision: str) -> None:
     from alembic import command
 

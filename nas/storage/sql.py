@@ -220,10 +220,7 @@ class SqlStore:
 
     def _take(self, connection: Connection, row: Row[Any]) -> SqlLease:
         """Hold the job of a locked row, and recover the trials that its last runner left RUNNING."""
-        document, names = self._document(row.spec), MetricNames.read(row.metric_names)
-        rows = queries.open_trials(connection, row.id)
-        known = trials_of(rows, document.space, names) if rows else []
-        ledger = Ledger(document.spec.problem, known, counts_of(row))
+        ledger, names = self.standing(connection, row)
         at = time.time()
         recovered = ledger.recover(at)
         queries.change_trials(connection, row.id, recovered, names)
@@ -240,6 +237,13 @@ class SqlStore:
         )
         job = self.read(queries.job(connection, row.id))
         return SqlLease(self, job, row.fence + 1, ledger, names, self._seconds)
+
+    def standing(self, connection: Connection, row: Row[Any]) -> tuple[Ledger, MetricNames]:
+        """What the holder of a job's lease must know of its trials, by the job's locked row."""
+        document, names = self._document(row.spec), MetricNames.read(row.metric_names)
+        rows = queries.open_trials(connection, row.id)
+        known = trials_of(rows, document.space, names) if rows else []
+        return Ledger(document.spec.problem, known, counts_of(row)), names
 
     def read(self, row: Row[Any]) -> Job:
         """A row of `jobs` as a value."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from predictors.threads import one_torch_thread
+from predictors.threads import one_torch_thread, seeded_torch
 from predictors.zero_cost.kinds import COUNTS, Proxy
 from predictors.zero_cost.watch import Features, Flow, Patterns
 
@@ -41,8 +41,7 @@ class Probe:
 
     def fresh(self) -> nn.Module:
         """The network with weights drawn by the seed; the same every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
+        with seeded_torch(self._seed):
             model = self._build().eval()
         for part in model.modules():
             if isinstance(part, BATCH_NORMS):

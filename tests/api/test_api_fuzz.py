@@ -92,9 +92,9 @@ def nearly(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
 def post(new_client) -> Any:
     client = new_client(create_app(MemoryStore()))
 
-    def send(url: str, document: Any) -> Any:
+    def send(url: str, document: Any, method: str = "POST") -> Any:
         body = json.dumps(document).encode()  # NaN and halves of surrogate pairs included
-        return client.post(url, content=body, headers={"Content-Type": "application/json"})
+        return client.request(method, url, content=body, headers={"Content-Type": "application/json"})
 
     return send
 
@@ -133,3 +133,39 @@ def test_no_space_document_breaks_the_service(post, document):
 @given(text=st.text(max_size=200))
 def test_no_text_breaks_the_service(post, text):
     sound(post("/v1/jobs", text), 202)
+
+
+COSTS: dict[str, Any] = {
+    "space": JOB["space"],
+    "architectures": [{"stem.width": 8, "stages.0.depth": 0, "learning_rate": 0.1}],
+}
+PATCH: dict[str, Any] = {
+    "name": "longer",
+    "budget": {"max_trial_count": 3, "max_duration": None, "parallel_trial_count": 2},
+    "evaluator": {"kind": "cost"},
+    "searcher": "random",
+}
+
+
+@FUZZ
+@given(document=st.one_of(VALUES, nearly(COSTS)))
+def test_no_question_about_costs_breaks_the_service(post, document):
+    sound(post("/v1/spaces:cost", document), 200)
+
+
+@FUZZ
+@given(document=st.one_of(VALUES, nearly(JOB["space"]), st.dictionaries(st.just("name"), VALUES)))
+def test_no_space_to_sample_breaks_the_service(post, document):
+    sound(post("/v1/spaces:sample?count=3", document), 200)
+
+
+@FUZZ
+@given(patch=st.one_of(VALUES, nearly(PATCH), nearly({k: PATCH[k] for k in ("name", "budget")})))
+def test_no_patch_breaks_the_service(post, patch):
+    job = post("/v1/jobs", JOB).headers["location"]
+    answer = post(f"{job}:clone", patch)
+    sound(answer, 202)
+    answer = post(job, patch, method="PATCH")
+    sound(answer, 200, 409)
+    if answer.status_code == 200:
+        assert post("/v1/jobs?validate_only=true", answer.json()["spec"]).status_code == 200

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nas.contracts import Submitter
 from nas.job import JobSpec, JobState
 from nas.trial import TrialState
 from nas.wire import job_dict
@@ -26,6 +27,7 @@ def test_a_job_is_accepted_and_can_be_read(client, store, document):
         None,
     )
     assert job["counts"] == {state.value: 0 for state in TrialState}
+    assert (job["project"], job["owner"], job["revision"]) == ("default", None, 0)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", job["created_at"])
 
 
@@ -144,6 +146,118 @@ def test_a_page_token_holds_for_its_filter_only_but_for_any_size(client, new_sea
     assert len(larger.json()["jobs"]) == 2
     other = client.get(f"/v1/jobs?page_token={token}")
     assert (other.status_code, other.json()["code"]) == (400, "INVALID_ARGUMENT")
+
+
+def test_jobs_are_filtered_by_name_and_owner(client, store, document):
+    def submit(name: str, owner: str | None) -> str:
+        return store.submit(JobSpec.parse({**document, "name": name}), by=Submitter(owner=owner)).id
+
+    ada, bob, other = submit("cells", "ada"), submit("cells", "bob"), submit("cells 2", "ada")
+
+    def ids(query: str) -> list[str]:
+        return [job["id"] for job in client.get(f"/v1/jobs?{query}").json()["jobs"]]
+
+    assert ids("name=cells") == [bob, ada]
+    assert ids("owner=ada") == [other, ada]
+    assert ids("owner=ada&name=cells") == [ada]
+    assert ids("name=cell") == ids("owner=A") == ids("owner=ada&state=RUNNING") == []
+    assert client.get(f"/v1/jobs/{ada}").json()["owner"] == "ada"
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_jobs_are_ordered_as_asked(client, new_search, size):
+    oldest_first = [new_search().id for _ in range(5)]
+    for order, expected in (("created_at", oldest_first), ("-created_at", oldest_first[::-1])):
+        found, query = [], {"page_size": size, "order_by": order}
+        while True:
+            page = client.get("/v1/jobs", params=query).json()
+            found += [job["id"] for job in page["jobs"]]
+            if page["next_page_token"] is None:
+                break
+            query["page_token"] = page["next_page_token"]
+        assert found == expected
+
+
+def test_a_page_token_holds_for_its_order_and_filter_only(client, new_search):
+    for _ in range(3):
+        new_search()
+    token = client.get("/v1/jobs?page_size=1&name=cells").json()["next_page_token"]
+    for query in ("name=cells", "page_size=7&order_by=-created_at&name=cells"):
+        assert client.get(f"/v1/jobs?{query}&page_token={token}").status_code == 200
+    for query in (
+        "name=cell",
+        "order_by=created_at&name=cells",
+        "owner=ada&name=cells",
+        "name=cells&state=QUEUED",
+    ):
+        assert client.get(f"/v1/jobs?{query}&page_token={token}").status_code == 400
+
+
+def test_a_repeated_submission_is_the_same_job(client, store, document):
+    headers = {"Idempotency-Key": "nightly 2026-11-21"}
+    first = client.post("/v1/jobs", json=document, headers=headers)
+    in_yaml = {**headers, "Content-Type": "application/yaml"}
+    reordered = dict(reversed(document.items()))
+    again = client.post("/v1/jobs", content=yaml.safe_dump(reordered), headers=in_yaml)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json() == first.json()
+    assert again.headers["location"] == first.headers["location"]
+    client.post(f"{first.headers['location']}:cancel")
+    assert client.post("/v1/jobs", json=document, headers=headers).json()["state"] == "CANCELLED"
+    assert len(store.jobs()) == 1
+    assert client.post("/v1/jobs", json=document).json()["id"] != first.json()["id"]
+
+
+def test_a_key_stands_for_one_submission_only(client, store, document):
+    headers = {"Idempotency-Key": "k"}
+    client.post("/v1/jobs", json=document, headers=headers)
+    answer = client.post("/v1/jobs", json={**document, "seed": 4}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_ARGUMENT")
+    assert [f["path"] for f in answer.json()["faults"]] == ["Idempotency-Key"]
+    assert len(store.jobs()) == 1
+
+
+def test_a_key_of_a_submission_that_was_only_checked_is_free(client, store, document):
+    headers = {"Idempotency-Key": "k"}
+    assert client.post("/v1/jobs?validate_only=true", json=document, headers=headers).status_code == 200
+    assert client.post("/v1/jobs", json={**document, "seed": 4}, headers=headers).status_code == 202
+    assert len(store.jobs()) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, "é", "a\tb"])
+def test_a_key_that_is_no_key(client, store, document, key):
+    answer = client.post("/v1/jobs", json=document, headers={"Idempotency-Key": key.encode("latin-1")})
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+    assert [f["path"] for f in answer.json()["faults"]] == ["Idempotency-Key"]
+    assert not store.jobs()
+
+
+def test_every_answer_with_a_job_has_its_revision_as_etag(client, search, document):
+    submitted = client.post("/v1/jobs", json=document)
+    cloned = client.post(f"/v1/jobs/{search.id}:clone")
+    url = f"/v1/jobs/{search.id}"
+    answers = [submitted, cloned, client.get(url), client.patch(url, json={"name": "n"})]
+    answers += [client.post(f"{url}:{verb}") for verb in ("pause", "resume", "cancel")]
+    assert all(a.headers["etag"] == f'"{a.json()["revision"]}"' for a in answers)
+
+
+def test_a_job_is_deleted_with_its_trials(client, store, search, new_search):
+    search.run(3)
+    search.release(JobState.SUCCEEDED)
+    kept = new_search()
+    url = f"/v1/jobs/{search.id}"
+    answer = client.delete(url)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert [job.id for job in store.jobs()] == [kept.id]
+    assert {client.get(url).status_code, client.get(f"{url}/trials").status_code} == {404}
+    assert client.delete(url).status_code == 404
+
+
+def test_a_job_that_a_runner_holds_is_not_deleted(client, search):
+    search.open(1)
+    answer = client.delete(f"/v1/jobs/{search.id}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "FAILED_PRECONDITION")
+    assert search.job.state is JobState.RUNNING
 
 
 def test_a_job_that_waits_is_cancelled_at_once(client, search):

@@ -6,7 +6,8 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 
 from api import create_app, models
-from api.openapi import EXAMPLES, document_schemas
+from api.examples import EXAMPLES, answers
+from api.openapi import document_schemas
 from nas.check import check
 from nas.job import JobSpec
 from nas.storage.memory import MemoryStore
@@ -14,18 +15,28 @@ from search_spaces import load_space, presets
 
 PATHS = {
     "/v1/jobs": {"get", "post"},
-    "/v1/jobs/{job_id}": {"get"},
+    "/v1/jobs/{job_id}": {"get", "patch", "delete"},
     "/v1/jobs/{job_id}:cancel": {"post"},
     "/v1/jobs/{job_id}:pause": {"post"},
     "/v1/jobs/{job_id}:resume": {"post"},
+    "/v1/jobs/{job_id}:clone": {"post"},
     "/v1/jobs/{job_id}/trials": {"get"},
     "/v1/jobs/{job_id}/trials/{number}": {"get"},
+    "/v1/jobs/{job_id}/trials:export": {"get"},
     "/v1/jobs/{job_id}/pareto-front": {"get"},
+    "/v1/jobs/{job_id}/events": {"get"},
+    "/v1/predictors": {"get", "post"},
+    "/v1/predictors/{predictor_id}": {"get", "delete"},
+    "/v1/predictors/{predictor_id}:predict": {"post"},
     "/v1/spaces": {"get"},
     "/v1/spaces/{name}": {"get"},
     "/v1/spaces:validate": {"post"},
+    "/v1/spaces:sample": {"post"},
+    "/v1/spaces:cost": {"post"},
+    "/v1/capabilities": {"get"},
     "/healthz": {"get"},
     "/readyz": {"get"},
+    "/metrics": {"get"},
 }
 
 
@@ -94,6 +105,73 @@ def test_documents_are_taken_as_json_and_yaml_and_have_examples(openapi, url):
     assert body["required"] is True
     assert set(body["content"]) == {"application/json", "application/yaml"}
     assert body["content"]["application/json"]["examples"]
+
+
+def test_every_route_describes_the_refusals_that_any_may_answer(openapi):
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            statuses = set(operation["responses"])
+            if path.startswith("/v1/"):
+                assert {"401", "403", "422", "429", "503", "default"} <= statuses, (method, path)
+            if "{" in path:
+                assert "404" in statuses, (method, path)
+            if "requestBody" in operation:
+                assert {"400", "413", "415"} <= statuses, (method, path)
+
+
+def test_refusals_that_say_when_to_try_again_describe_it(openapi):
+    for path, methods in openapi["paths"].items():
+        for operation in methods.values():
+            for status in ("429", "503"):
+                if path.startswith("/v1/"):
+                    assert "Retry-After" in operation["responses"][status]["headers"]
+
+
+def test_every_body_has_examples_that_fit(openapi):
+    checked = 0
+    for operation in operations(openapi):
+        for content in operation.get("requestBody", {"content": {}})["content"].values():
+            name = content["schema"]["$ref"].rpartition("/")[2]
+            assert content["examples"]
+            for example in content["examples"].values():
+                validator(openapi, name).validate(example["value"])
+                checked += 1
+    assert checked >= len(EXAMPLES)
+
+
+def test_the_examples_of_answers_fit(openapi):
+    for name, example in answers().items():
+        assert openapi["components"]["schemas"][name]["examples"] == [example]
+        validator(openapi, name).validate(example)
+
+
+@pytest.mark.parametrize("name", EXAMPLES["JobPatch"])
+def test_the_examples_of_edits_are_accepted(client, search, name):
+    answer = client.patch(f"/v1/jobs/{search.id}", json=EXAMPLES["JobPatch"][name]["value"])
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("name", EXAMPLES["JobClone"])
+def test_the_examples_of_clones_are_accepted(client, search, name):
+    answer = client.post(f"/v1/jobs/{search.id}:clone", json=EXAMPLES["JobClone"][name]["value"])
+    assert answer.status_code == 202, answer.text
+
+
+@pytest.mark.parametrize(
+    "patch", [{"seed": 1}, {"budget": {"repeats": 2}}, {"budget": {"max_trial_count": 0}}, {"name": ""}], ids=repr
+)
+def test_the_schema_of_edits_refuses_what_the_service_refuses(openapi, client, search, patch):
+    assert client.patch(f"/v1/jobs/{search.id}", json=patch).status_code in (409, 422)
+    assert not validator(openapi, "JobPatch").is_valid(patch)
+
+
+def test_functions_that_the_operator_allows_are_in_the_schema(document):
+    openapi = create_app(MemoryStore(), functions=("lab.bench:latency", "lab.bench:energy")).openapi()
+    schemas = {f"#/components/schemas/{name}" for name in openapi["components"]["schemas"]}
+    assert references(openapi) <= schemas
+    job = validator(openapi, "JobSpec")
+    assert job.is_valid({**document, "evaluator": {"kind": "callable", "function": "lab.bench:energy"}})
+    assert not job.is_valid({**document, "evaluator": {"kind": "callable", "function": "os:system"}})
 
 
 @pytest.mark.parametrize("name", EXAMPLES["JobSpec"])

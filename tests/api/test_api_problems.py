@@ -8,6 +8,7 @@ import pytest
 from api import create_app
 from api.body import MAX_BYTES, MAX_YAML_BYTES
 from api.models import Problem
+from api.problems import MAX_FAULTS
 from nas.storage import DatabaseError, open_store
 from nas.storage.memory import MemoryStore
 
@@ -40,6 +41,8 @@ def faults(answer: Any) -> dict[str, str]:
         ("POST", "/v1/jobs/0123abc:cancel"),
         ("POST", "/v1/jobs/0123abc:pause"),
         ("POST", "/v1/jobs/0123abc:resume"),
+        ("POST", "/v1/jobs/0123abc:clone"),
+        ("DELETE", "/v1/jobs/0123abc"),
         ("GET", "/v1/jobs/0123abc/trials"),
         ("GET", "/v1/jobs/0123abc/trials/0"),
         ("GET", "/v1/jobs/0123abc/pareto-front"),
@@ -61,9 +64,10 @@ def test_a_trial_that_is_not_there(client, search, number):
 
 
 def test_a_method_that_a_resource_does_not_have(client, search):
-    answer = client.request("DELETE", f"/v1/jobs/{search.id}")
+    answer = client.request("PUT", f"/v1/jobs/{search.id}")
     refused(answer, 405, "UNIMPLEMENTED")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "DELETE, GET, PATCH"
+    assert client.request("DELETE", "/v1/jobs").headers["allow"] == "GET, POST"
     refused(client.get(f"/v1/jobs/{search.id}:cancel"), 405, "UNIMPLEMENTED")
 
 
@@ -117,10 +121,39 @@ def test_half_a_surrogate_pair_is_no_text(client):
         ("page_size=many", "page_size", "'many'"),
         ("state=QUEUED&state=queued", "state.1", "'queued'"),
         ("pagesize=3", "", 'did you mean "page_size"?'),
+        ("order_by=name", "order_by", "'created_at'"),
+        ("name=%00", "name", "pattern"),
+        ("owner=" + "a" * 201, "owner", "200"),
     ],
 )
 def test_a_query_that_is_wrong(client, query, path, said):
     assert said in faults(client.get(f"/v1/jobs?{query}"))[path]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", ":cancel"),
+        ("POST", ":pause"),
+        ("POST", ":resume"),
+        ("POST", ":clone"),
+    ],
+)
+def test_a_query_parameter_that_nobody_knows_changes_nothing(client, search, method, path):
+    body = {"json": {"name": "n"}} if method == "PATCH" else {}
+    answer = client.request(method, f"/v1/jobs/{search.id}{path}?force=true", **body)
+    assert "'force' is not a query parameter" in faults(answer)[""]
+    assert search.job.state.value == "QUEUED"
+    assert (search.job.revision, len(search.store.jobs())) == (0, 1)
+
+
+def test_an_answer_lists_no_more_faults_than_can_be_read(client, document):
+    answer = client.post("/v1/jobs", json={**document, **{f"k{i}": 1 for i in range(1000)}})
+    assert "1000 faults" in refused(answer, 422, "INVALID_ARGUMENT")["detail"]
+    assert len(answer.json()["faults"]) == MAX_FAULTS
 
 
 def test_a_misspelt_validate_only_does_not_submit(client, store, document):
@@ -237,6 +270,8 @@ def test_a_body_without_a_length_is_read_no_further_than_the_limit(client):
 class Away:
     """A store whose every method raises."""
 
+    database = None
+
     def __init__(self, error: Exception) -> None:
         self._error = error
 
@@ -251,6 +286,9 @@ ROUTES = [
     ("POST", "/v1/jobs"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/a"),
+    ("PATCH", "/v1/jobs/a"),
+    ("DELETE", "/v1/jobs/a"),
+    ("POST", "/v1/jobs/a:clone"),
     ("POST", "/v1/jobs/a:cancel"),
     ("POST", "/v1/jobs/a:pause"),
     ("POST", "/v1/jobs/a:resume"),
@@ -260,10 +298,14 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", "/readyz")])
+def bodies(document: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    return {("POST", "/v1/jobs"): document, ("PATCH", "/v1/jobs/a"): {"name": "n"}}
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_a_database_that_is_away(new_client, document, method, path):
     client = new_client(create_app(Away(DatabaseError("postgresql://secret-host/nas cannot be used"))))
-    answer = client.request(method, path, json=document if path == "/v1/jobs" and method == "POST" else None)
+    answer = client.request(method, path, json=bodies(document).get((method, path)))
     refused(answer, 503, "UNAVAILABLE")
     assert int(answer.headers["retry-after"]) > 0
     assert "secret" not in answer.text
@@ -297,7 +339,7 @@ def test_a_database_that_answers_is_ready(client):
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_a_bug_shows_nothing_to_the_client_and_all_to_the_server(new_client, document, method, path):
     app = create_app(Away(ZeroDivisionError("inner secret")))
-    body = document if (method, path) == ROUTES[0] else None
+    body = bodies(document).get((method, path))
     answer = new_client(app, raises=False).request(method, path, json=body)
     refused(answer, 500, "INTERNAL")
     assert "secret" not in answer.text

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from nas.wire import readable
 from search_spaces import load_space, presets
 
+CELL = {f"edge_{a}_{b}": "skip_connect" for a, b in ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))}
 STAGED: dict[str, Any] = {
     "family": "staged",
     "input": [1, 8, 8],
@@ -101,3 +103,81 @@ def test_no_code_of_a_client_is_imported(client, document, tmp_path, monkeypatch
     evaluator = {"kind": "callable", "function": "planted:evaluate"}
     answer = client.post("/v1/jobs", json={**document, "evaluator": evaluator})
     assert (answer.status_code, answer.json()["faults"][0]["path"]) == (422, "evaluator.kind")
+
+
+@pytest.mark.parametrize("name", ["nas-bench-201", "digits-tiny", "fbnetv3"])
+def test_a_sample_is_of_the_space_and_repeats_with_its_seed(client, name):
+    url = "/v1/spaces:sample?count=20&seed=7"
+    drawn = client.post(url, json={"name": name}).json()["architectures"]
+    space = load_space(name)
+    assert drawn == [{"architecture": readable(a), "key": a.key} for a in space.sample(20, seed=7)]
+    assert [space.architecture(a["architecture"]).key for a in drawn] == [a["key"] for a in drawn]
+    assert (
+        client.post(url, json=space.document.model_dump(mode="json", exclude_none=True)).json()["architectures"]
+        == drawn
+    )
+    assert client.post("/v1/spaces:sample?count=20&seed=8", json={"name": name}).json()["architectures"] != drawn
+
+
+def test_one_architecture_is_drawn_unless_more_are_asked_for(client):
+    assert len(client.post("/v1/spaces:sample", json={"name": "digits-tiny"}).json()["architectures"]) == 1
+
+
+@pytest.mark.parametrize("query", ["count=0", "count=1001", "count=x", "seed=-1", "seed=1e30", "n=3"])
+def test_a_draw_that_cannot_be_made(client, query):
+    answer = client.post(f"/v1/spaces:sample?{query}", json={"name": "digits-tiny"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"name": 3}, {"name": None}, {"name": "resnet-05"}, {**STAGED, "classes": 0}]
+)
+def test_no_sample_of_what_is_no_space(client, body):
+    answer = client.post("/v1/spaces:sample", json=body)
+    assert (answer.status_code, bool(answer.json()["faults"])) == (422, True)
+
+
+@pytest.mark.parametrize("name", ["nas-bench-201", "digits-tiny", "fbnetv3"])
+def test_costs_are_those_of_the_formulas(client, name):
+    space = load_space(name)
+    drawn = space.sample(12, seed=1)
+    body = {"space": name, "architectures": [readable(a) for a in drawn]}
+    assert client.post("/v1/spaces:cost", json=body).json() == {"costs": [space.cost(a) for a in drawn]}
+    body["space"] = space.document.model_dump(mode="json", exclude_none=True)
+    assert client.post("/v1/spaces:cost", json=body).json() == {"costs": [space.cost(a) for a in drawn]}
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"space": "digits-tiny"}, "architectures"),
+        ({"architectures": [{}]}, "space"),
+        ({"space": "digits-tiny", "architectures": [], "spaces": 1}, "spaces"),
+        ({"space": "digits-tiny", "architectures": []}, "architectures"),
+        ({"space": "digits-tiny", "architectures": {}}, "architectures"),
+        ({"space": "digits-tiny", "architectures": [{}] * 1001}, "architectures"),
+        ({"space": "digits-tiny", "architectures": ["x"]}, "architectures.0"),
+        ({"space": "nas-bench-201", "architectures": [CELL, {**CELL, "edge_0_1": 3}]}, "architectures.1.edge_0_1"),
+        (
+            {"space": "nas-bench-201", "architectures": [{**CELL, "edge_0_1": ["none"]}]},
+            "architectures.0.edge_0_1",
+        ),
+        ({"space": "nas-bench-201", "architectures": [{**CELL, "edge_9_9": "none"}]}, "architectures.0"),
+        ({"space": "nas-bench-201", "architectures": [{"edge_9_9": "none"}]}, "architectures.0.edge_9_9"),
+        ({"space": {**STAGED, "classes": 0}, "architectures": [{}]}, "space.classes"),
+        ({"space": 3, "architectures": [{}]}, "space"),
+    ],
+)
+def test_a_question_about_costs_that_is_wrong(client, body, path):
+    answer = client.post("/v1/spaces:cost", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["faults"][0]["path"] == path
+
+
+def test_costs_of_giants_are_numbers(client):
+    stage = {"block": "conv", "depth": 8, "width": 8192, "kernel": 7}
+    giant = {**STAGED, "input": [3, 4096, 4096], "architecture": {"stem": {"width": 8192}, "stages": [stage] * 8}}
+    answer = client.post("/v1/spaces:cost", json={"space": giant, "architectures": [{}]})
+    assert answer.status_code in (200, 422)
+    if answer.status_code == 200:
+        assert all(value > 0 for value in answer.json()["costs"][0].values())

@@ -4,8 +4,8 @@ import pytest
 
 from nas.job import JobState
 from nas.pareto import ParetoFront
-from nas.trial import Broken, BrokenKind, Measured
-from nas.wire import front_dict, trial_dict
+from nas.trial import Broken, BrokenKind, Measured, Trace
+from nas.wire import front_dict, trace_dict, trial_dict
 
 
 @pytest.mark.parametrize("size", [1, 4, 11, 1000])
@@ -19,7 +19,7 @@ def test_pages_give_every_trial_once_by_number(client, search, size):
         if page["next_page_token"] is None:
             break
         query["page_token"] = page["next_page_token"]
-    assert found == [trial_dict(t) for t in search.store.trials(search.id)]
+    assert found == [trial_dict(t, search.id) for t in search.store.trials(search.id)]
     assert [t["number"] for t in found] == list(range(11))
 
 
@@ -94,7 +94,7 @@ def test_the_front_is_that_of_all_finished_trials(client, search):
     search.open(1, seed=1)
     front = ParetoFront.of(search.store.trials(search.id), search.job.spec.problem)
     answer = client.get(f"/v1/jobs/{search.id}/pareto-front").json()
-    assert answer == front_dict(front)
+    assert answer == front_dict(front, search.id)
     assert len(answer["trials"]) > 1
     assert answer["hypervolume"] == front.hypervolume() > 0
     macs = [t["metrics"]["macs"] for t in answer["trials"]]
@@ -103,7 +103,13 @@ def test_the_front_is_that_of_all_finished_trials(client, search):
 
 
 def test_the_front_before_the_first_trial_is_empty(client, search):
-    expected = {"trials": [], "hypervolume": 0.0, "reference": None}
+    expected = {
+        "trials": [],
+        "hypervolume": 0.0,
+        "reference": None,
+        "objectives": ["max macs", "min params"],
+        "constraints": ["params <= 500000.0"],
+    }
     assert client.get(f"/v1/jobs/{search.id}/pareto-front").json() == expected
 
 
@@ -114,7 +120,7 @@ def test_the_front_grows_with_each_finished_trial(client, search):
         search.close(trial.number)
         answer = client.get(url).json()
         front = ParetoFront.of(search.store.trials(search.id), search.job.spec.problem)
-        assert answer == front_dict(front, [0, 1e6]) == client.get(url).json()
+        assert answer == front_dict(front, search.id, [0, 1e6]) == client.get(url).json()
         volumes.append(answer["hypervolume"])
     assert volumes == sorted(volumes)
     assert volumes[-1] > volumes[0]
@@ -133,32 +139,6 @@ def test_a_volume_larger_than_a_double_is_null(client, search):
     assert (answer.status_code, answer.json()["hypervolume"]) == (200, None)
 
 
-def test_a_front_is_computed_once_for_the_same_trials(client, search, monkeypatch):
-    reads = []
-    search.run(5)
-    monkeypatch.setattr(search.store, "trials", _counted(search.store.trials, reads))
-    url = f"/v1/jobs/{search.id}/pareto-front"
-    first, second = client.get(url).json(), client.get(url).json()
-    assert first == second
-    assert reads == [search.id]
-    search.run(1, seed=7)
-    reads.clear()  # of what running a trial reads
-    client.get(url)
-    client.get(url)
-    assert reads == [search.id]
-
-
-def test_only_the_fronts_asked_for_last_are_kept(client, new_search, monkeypatch):
-    monkeypatch.setattr("api.fronts.KEPT", 2)
-    searches = [new_search() for _ in range(3)]
-    reads = []
-    store = searches[0].store
-    monkeypatch.setattr(store, "trials", _counted(store.trials, reads))
-    for search in [*searches, searches[2], searches[1], searches[0]]:
-        client.get(f"/v1/jobs/{search.id}/pareto-front")
-    assert reads == [s.id for s in [*searches, searches[0]]]
-
-
 def test_trials_stay_when_the_job_is_over(client, search):
     search.run(3)
     search.open(1, seed=1)
@@ -167,9 +147,89 @@ def test_trials_stay_when_the_job_is_over(client, search):
     assert [t["state"] for t in trials] == ["SUCCEEDED"] * 3 + ["CANCELLED"]
 
 
-def _counted(function, calls):
-    def counted(job_id, *args, **options):
-        calls.append(job_id)
-        return function(job_id, *args, **options)
+def listed(client, search, **query):
+    """All trials of a query, over all its pages."""
+    found, query = [], {"page_size": 3, **query}
+    while True:
+        answer = client.get(f"/v1/jobs/{search.id}/trials", params=query)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found += page["trials"]
+        if page["next_page_token"] is None:
+            return found
+        query["page_token"] = page["next_page_token"]
 
-    return counted
+
+def test_trials_are_filtered_by_state_feasibility_and_network(client, search):
+    search.run(20)
+    search.open(3, seed=1)
+    trials = listed(client, search)
+    assert {t["state"] for t in trials} == {"SUCCEEDED", "INFEASIBLE", "RUNNING"}
+    for state in (["RUNNING"], ["RUNNING", "INFEASIBLE"], ["PENDING"]):
+        assert listed(client, search, state=state) == [t for t in trials if t["state"] in state]
+    for feasible in (True, False):
+        assert listed(client, search, feasible=feasible) == [t for t in trials if t["feasible"] is feasible]
+    key = trials[7]["key"]
+    assert listed(client, search, key=key) == [t for t in trials if t["key"] == key] != []
+    assert listed(client, search, state="SUCCEEDED", feasible=False, key=key) == [
+        t for t in trials if t["key"] == key and t["feasible"] is False
+    ]
+
+
+def test_a_running_job_is_followed_by_the_order_in_which_trials_finish(client, search):
+    search.open(8)
+    finished, seen, last = [5, 2, 7, 0, 1], [], -1
+    for number in finished:
+        search.close(number)
+        new = listed(client, search, after=last)
+        seen += new
+        last = seen[-1]["order"]
+    assert [t["number"] for t in seen] == finished
+    assert [t["order"] for t in seen] == list(range(5))
+    assert listed(client, search, after=-1) == seen
+    assert listed(client, search, after=2) == seen[3:]
+    assert listed(client, search, after=4) == listed(client, search, after=1000) == []
+
+
+def test_pages_of_finished_trials_go_on_with_those_that_come_meanwhile(client, search):
+    search.run(4)
+    url = f"/v1/jobs/{search.id}/trials"
+    first = client.get(url, params={"after": -1, "page_size": 3}).json()
+    search.run(2, seed=1)
+    query = {"after": -1, "page_size": 3, "page_token": first["next_page_token"]}
+    rest = client.get(url, params=query).json()
+    assert [t["order"] for t in first["trials"] + rest["trials"]] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    "query", ["after=-2", "after=x", "after=0&state=RUNNING", "after=0&feasible=true", "after=0&key=ab"]
+)
+def test_an_order_that_cannot_be_asked_for(client, search, query):
+    answer = client.get(f"/v1/jobs/{search.id}/trials?{query}")
+    assert answer.status_code == 422
+    assert "after" in str(answer.json()["faults"])
+
+
+def test_a_page_token_of_other_filters_is_refused(client, search):
+    search.run(5)
+    url = f"/v1/jobs/{search.id}/trials?page_size=1"
+    token = client.get(f"{url}&state=SUCCEEDED").json()["next_page_token"]
+    assert client.get(f"{url}&state=SUCCEEDED&page_token={token}").status_code == 200
+    for query in ("", "&state=INFEASIBLE", "&state=SUCCEEDED&feasible=true", "&after=-1"):
+        assert client.get(f"{url}{query}&page_token={token}").status_code == 400
+
+
+def test_one_trial_tells_how_its_evaluation_went(client, search):
+    search.open(2)
+    curve = ((1, {"loss": 0.5}), (2, {"loss": 0.25}))
+    trace = Trace("gpu-3:4711", 1_795_209_425.25, curve, "epoch 2\n")
+    search.close(0, Measured({"macs": 1.0, "params": 2.0}, trace))
+    search.close(1)
+    known, unknown = (client.get(f"/v1/jobs/{search.id}/trials/{n}").json() for n in (0, 1))
+    trial, other = search.store.trials(search.id)
+    assert known == {**trial_dict(trial, search.id), **trace_dict(trace)}
+    assert known["curve"] == [{"step": 1, "metrics": {"loss": 0.5}}, {"step": 2, "metrics": {"loss": 0.25}}]
+    assert (known["worker"], known["log"]) == ("gpu-3:4711", "epoch 2\n")
+    assert known["started_at"] == "2026-11-20T21:17:05.250Z"
+    nothing = {"worker": None, "started_at": None, "curve": [], "log": ""}
+    assert unknown == {**trial_dict(other, search.id), **nothing}

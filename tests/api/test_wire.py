@@ -56,7 +56,7 @@ def trials() -> list[Trial]:
 
 @pytest.mark.parametrize("trial", [*trials(), Trial(7, Proposal(SPACE.sample(1, 0)[0]))], ids=lambda t: t.state)
 def test_the_models_describe_trials(trial):
-    wire = trial_dict(trial)
+    wire = trial_dict(trial, "a1")
     same(models.Trial, wire)
     assert ("infeasible_reason" in wire) == (wire["state"] == "INFEASIBLE") != ("reason" in wire)
 
@@ -64,9 +64,9 @@ def test_the_models_describe_trials(trial):
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_the_models_describe_fronts(count):
     front = ParetoFront.of(trials()[:count], SPEC.problem)
-    same(models.ParetoFront, front_dict(front))
-    same(models.ParetoFront, front_dict(front, [0.0, 1e6]))
-    assert front_dict(front, [0.0, 1e6])["hypervolume"] == front.hypervolume([0.0, 1e6])
+    same(models.ParetoFront, front_dict(front, "a1"))
+    same(models.ParetoFront, front_dict(front, "a1", [0.0, 1e6]))
+    assert front_dict(front, "a1", [0.0, 1e6])["hypervolume"] == front.hypervolume([0.0, 1e6])
 
 
 @pytest.mark.parametrize("name", presets())

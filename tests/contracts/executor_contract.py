@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -98,6 +99,21 @@ class ExecutorContract:
         found = run(loop, TRIALS[:2], seconds=1.0)
         assert found[0] == Broken(BrokenKind.INFEASIBLE, "took longer than 1 s")
         assert isinstance(found[1], Measured)
+
+    def test_a_trial_tells_where_it_ran_and_what_was_reported(self, run: Any) -> None:
+        def learn(proposal: Proposal, report: Report) -> Mapping[str, float]:
+            for step in (1, 2):
+                report(step, {"loss": 1 / step, "name": "no number"})  # type: ignore[dict-item]
+            if proposal.architecture == TRIALS[1].architecture:
+                raise RuntimeError("late")
+            return {"accuracy": 0.5}
+
+        before = time.time()
+        for outcome in run(learn, TRIALS[:2]).values():
+            assert outcome.trace.curve == ((1, {"loss": 1.0}), (2, {"loss": 0.5}))
+            assert before <= outcome.trace.started_at <= time.time()
+            host, _, process = outcome.trace.worker.rpartition(":")
+            assert (host, process.isdigit()) == (socket.gethostname(), True)
 
     def test_cancelled_trials_are_forgotten(self) -> None:
         def slow(proposal: Proposal, report: Report) -> Mapping[str, float]:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 from test_bad_input import SEARCHERS
 
 import nas
@@ -23,7 +22,6 @@ from nas.result import SearchResult
 from nas.runner import run
 from nas.storage import open_store
 from nas.storage.memory import MemoryStore
-from nas.storage.sql import SqlStore
 from nas.trial import Broken, BrokenKind, Measured, Origin, Proposal, Trial, TrialState
 from nas.warm_start import MAX_BEST, Source, first_trials
 from search_spaces import Architecture, load_space
@@ -331,10 +329,7 @@ def test_a_source_that_is_deleted_changes_nothing(tmp_path: Path) -> None:
     first = search(5, store=url)
     warm = search(2, store=url, warm_start=[first.job.id], seed=1)
     store = open_store(url)
-    assert isinstance(store, SqlStore)
-    with store.database.writing() as connection:
-        for table, key in (("trials", "job_id"), ("jobs", "id")):
-            connection.execute(text(f"DELETE FROM {table} WHERE {key} = :job"), {"job": first.job.id})
+    store.delete(first.job.id)
     assert store.trials(warm.job.id) == list(warm.all_trials)
     assert store.job(warm.job.id).spec.warm_start == (first.job.id,)
     store.close()

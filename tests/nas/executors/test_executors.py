@@ -1,14 +1,10 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from executor_contract import TRIALS, Behave, ExecutorContract, drain
+from executor_contract import SPACE, TRIALS, Behave, ExecutorContract
 
 from nas.contracts import Report
-from nas.executors import opened, session
+from nas.executors import opened
 from nas.executors.attempt import Task
-from nas.trial import Broken, BrokenKind, Measured, Proposal
-from search_spaces import load_space
+from nas.trial import Proposal
 
 pytestmark = pytest.mark.law
 
@@ -16,37 +12,19 @@ pytestmark = pytest.mark.law
 class TestInline(ExecutorContract):
     kind = "inline"
 
+    def test_free_trials_come_back_together(self) -> None:
+        def free(proposal: Proposal, report: Report) -> dict[str, float]:
+            return {"accuracy": 0.5}
+
+        with opened("inline", Task(Behave(free), SPACE), 8) as executor:
+            for trial in TRIALS:
+                executor.submit(trial)
+            assert [number for number, _ in executor.outcomes(60)] == [t.number for t in TRIALS]
+            for trial in TRIALS[:3]:
+                executor.submit(trial)
+            assert [number for number, _ in executor.outcomes(0)] == [0]
+            assert executor.in_flight == 2
+
 
 class TestSimulated(ExecutorContract):
     kind = "simulated"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with session("ray", 2):
-        yield
-
-
-@pytest.mark.usefixtures("cluster")
-class TestRay(ExecutorContract):
-    kind = "ray"
-
-    def test_a_worker_that_dies_loses_its_trial_and_no_other(self, tmp_path: Path) -> None:
-        victim = TRIALS[0].architecture
-
-        def die(proposal: Proposal, report: Report) -> dict[str, float]:
-            import os
-
-            if proposal.architecture == victim:
-                os._exit(1)
-            return {"accuracy": 0.5}
-
-        with opened("ray", Task(Behave(die), load_space("nas-bench-201")), 2) as executor:
-            for trial in TRIALS[:3]:
-                executor.submit(trial)
-            found = drain(executor, 3)
-        lost = found[0]
-        assert isinstance(lost, Broken)
-        assert lost.kind is BrokenKind.LOST
-        assert isinstance(found[1], Measured)
-        assert isinstance(found[2], Measured)

@@ -78,6 +78,14 @@ def test_who_does_not_tell_takes_a_second() -> None:
     assert outcome.metrics["end_seconds"] == WITHOUT
 
 
+def test_trials_that_end_at_the_same_time_come_together() -> None:
+    executor = SimulatedExecutor(lasting([5.0, 3.0, 3.0, 4.0]), 3)
+    for trial in TRIALS[:4]:
+        executor.submit(trial)
+    batches = [[number for number, _ in executor.outcomes(0)] for _ in range(3)]
+    assert batches == [[1, 2], [0], [3]]
+
+
 def test_a_cancelled_trial_leaves_its_worker_at_once() -> None:
     executor = SimulatedExecutor(lasting([5.0, 1e6, 2.0, 2.0]), 2)
     for trial in TRIALS[:4]:

@@ -1,0 +1,311 @@
+"""The service under faults: processes that are killed at random and started again, until enough were survived."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.chaos import databases
+from tests.chaos.databases import Database, Kind
+from tests.chaos.jobs import DOCUMENTS, undisturbed, worker_alone
+from tests.chaos.processes import (
+    Process,
+    cleanup,
+    environment,
+    free_port,
+    ray_node,
+    ray_workers,
+    until,
+)
+from tests.chaos.report import Report, judged
+from tests.chaos.witness import Witness
+
+LEASE = 3.0
+"""Seconds; the least that is allowed."""
+UP = 5.0
+"""Seconds that an API lives at least, so that some requests are answered."""
+SPARED = 15.0
+"""Seconds after which a runner is killed even if it could not claim a job yet."""
+QUIET = 240.0
+"""Seconds that the jobs may take to end once the faults have stopped."""
+
+
+class Fleet:
+    """The processes of the service: an API, two runners, and a Ray node for one of them."""
+
+    def __init__(self, database: Database, mark: str, folder: Path) -> None:
+        self.database = database
+        self.port, ray_port = free_port(), free_port()
+        address = f"127.0.0.1:{ray_port}"
+        common = {"NAS_DATABASE_URL": database.url, "NAS_LEASE_SECONDS": f"{LEASE:g}"}
+        python = sys.executable
+
+        def process(name: str, *command: str, **env: str) -> Process:
+            whole = environment(mark, PGAPPNAME=name, **common, **env)
+            return Process(name, [python, "-m", *command], whole, folder / f"{name}.log")
+
+        self.ray = ray_node(
+            "ray",
+            mark,
+            folder / "ray",
+            folder / "ray.log",
+            [
+                "--head",
+                f"--port={ray_port}",
+                "--num-cpus=3",
+                "--include-dashboard=false",
+                "--node-ip-address=127.0.0.1",
+            ],
+        )
+        self.api = process("api", "api", "--port", str(self.port))
+        self.runners = [
+            process("runner-inline", "nas", "runner", "--executor", "inline"),
+            process("runner-ray", "nas", "runner", "--executor", "ray", RAY_ADDRESS=address),
+        ]
+        self.migration = process("migration", "nas", "db", "upgrade")
+        self.ended: list[str] = []
+        """Processes that ended though nobody killed them."""
+        self._due: dict[str, float] = {}
+
+    @property
+    def processes(self) -> list[Process]:
+        """Those that are kept running."""
+        return [self.api, *self.runners]
+
+    def start(self) -> None:
+        """Bring everything up."""
+        self.ray.start()
+        self.migration.start()
+        self.migration.wait_for("at revision", 60)
+        self.database.keep_book()
+        self.ray.wait_for("Ray runtime started", 60)
+        for process in self.processes:
+            process.start()
+        until(self.ready, 60, "the API")
+
+    def ready(self) -> bool:
+        """Whether the API says so."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def restart_after(self, process: Process, seconds: float) -> None:
+        """Start a killed process again, so much later."""
+        self._due[process.name] = time.monotonic() + seconds
+
+    def tend(self) -> None:
+        """Start again what is due, and wake what was frozen long enough."""
+        now = time.monotonic()
+        for process in self.processes:
+            if process.stopped_until is not None and now >= process.stopped_until:
+                process.thaw()
+            if process.exit_code is None:
+                continue
+            if process.name not in self._due:
+                self.ended.append(f"{process.name} ended by itself with exit code {process.exit_code}")
+                self._due[process.name] = now + 1
+            if now >= self._due[process.name]:
+                del self._due[process.name]
+                process.start()
+
+    def stop(self) -> list[str]:
+        """SIGTERM to all; what does not end in order is told."""
+        told = []
+        for process in self.processes:
+            process.thaw()
+            in_order = (0, -signal.SIGTERM) if process is self.api else (0,)  # uvicorn ends by the very signal
+            if process.exit_code is None and (code := process.terminate(60)) not in in_order:
+                told.append(f"{process.name} ended with exit code {code} on SIGTERM")
+        return told
+
+
+class Storm:
+    """Draws faults from a seed, and strikes. Each returns whether there was something to strike."""
+
+    def __init__(self, fleet: Fleet, seed: int, report: Report) -> None:
+        self._fleet, self._random, self._report = fleet, random.Random(seed), report
+        self._kinds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "runner killed": (8, self._kill_runner),
+            "API killed": (5, self._kill_api),
+            "Ray worker killed": (6, self._kill_ray_worker),
+            "runner frozen beyond its lease": (2, self._freeze_runner),
+        }
+        if fleet.database.cluster is not None:
+            self._kinds["database crashed"] = (4, self._crash_database)
+
+    def strike(self) -> None:
+        """One fault, of a kind for which there is something to strike."""
+        left = dict(self._kinds)
+        while left:
+            kind = self._random.choices(list(left), [weight for weight, _ in left.values()])[0]
+            if left.pop(kind)[1]():
+                self._report.faults[kind] += 1
+                return
+
+    def pause(self) -> float:
+        """Seconds until the next fault."""
+        return self._random.uniform(0.3, 3.0)
+
+    def _kill_runner(self) -> bool:
+        runner = self._a_runner()
+        if runner is None:
+            return False
+        runner.kill()
+        self._fleet.restart_after(runner, self._random.uniform(0, 1))
+        return True
+
+    def _freeze_runner(self) -> bool:
+        runner = self._a_runner()
+        if runner is None:
+            return False
+        runner.freeze(self._random.uniform(LEASE + 1, LEASE + 4))
+        return True
+
+    def _kill_api(self) -> bool:
+        api = self._fleet.api
+        if api.exit_code is not None or not self._fleet.ready() or time.monotonic() < api.started_at + UP:
+            return False
+        time.sleep(self._random.uniform(0, 0.2))  # anywhere in a request, not right after one
+        api.kill()
+        self._fleet.restart_after(api, self._random.uniform(0, 1))
+        return True
+
+    def _kill_ray_worker(self) -> bool:
+        workers = sorted(ray_workers(self._fleet.ray), key=lambda p: p.pid)
+        if not workers:
+            return False
+        self._random.choice(workers).kill()
+        return True
+
+    def _crash_database(self) -> bool:
+        assert self._fleet.database.cluster is not None
+        self._fleet.database.cluster.crash()
+        return True
+
+    def _a_runner(self) -> Process | None:
+        """One that runs and has claimed jobs; else one that has had its time."""
+        up = [r for r in self._fleet.runners if r.exit_code is None and r.stopped_until is None]
+        busy = [r for r in up if r.said("job claimed")]
+        late = [r for r in up if time.monotonic() - r.started_at > SPARED]
+        if not busy and not late:
+            return None
+        self._report.in_work += bool(busy)
+        return self._random.choice(busy or late)
+
+
+def run(
+    kind: Kind,
+    *,
+    faults: int,
+    minutes: float,
+    seed: int = 0,
+    at_once: int = 6,
+    say: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Faults until there were so many, or the time is spent; then quiet until every job is over, and the verdict.
+
+    Raises:
+        LookupError: there is no such database here.
+    """
+    for name, document in DOCUMENTS.items():
+        if worker_alone(document):
+            undisturbed(name)  # measured before anything disturbs
+    report = Report(kind, seed)
+    with _folder() as folder, cleanup() as mark, databases.opened(kind, folder, mark) as database:
+        if kind == "postgresql" and database.cluster is None:
+            report.remarks.append("no server restarts: PostgreSQL's programs are not installed here")
+        fleet = Fleet(database, mark, folder)
+        with _logs_kept(folder, report):
+            fleet.start()
+            started = time.monotonic()
+            with Witness(f"http://127.0.0.1:{fleet.port}", at_once) as witness:
+                _disturb(fleet, Storm(fleet, seed, report), report, faults, started + 60 * minutes, say)
+                _let_end(fleet, witness, report)
+                report.seconds = time.monotonic() - started
+                _judge(fleet, witness, report)
+    return report
+
+
+def _disturb(
+    fleet: Fleet, storm: Storm, report: Report, faults: int, end: float, say: Callable[[str], None]
+) -> None:
+    following = time.monotonic() + storm.pause()
+    while report.faults.total() < faults and time.monotonic() < end:
+        fleet.tend()
+        if time.monotonic() >= following:
+            storm.strike()
+            following = time.monotonic() + storm.pause()
+            if report.faults.total() % 10 == 0:
+                say(f"{report.database}: {report.faults.total()} faults")
+        time.sleep(0.1)
+    if report.faults.total() < faults:
+        report.violations.append(f"the time was over after {report.faults.total()} of {faults} faults")
+
+
+def _let_end(fleet: Fleet, witness: Witness, report: Report) -> None:
+    """Quiet: what is down comes up, and the jobs end."""
+    witness.enough()
+    end = time.monotonic() + QUIET
+    while not witness.done and witness.alive and time.monotonic() < end:
+        fleet.tend()
+        time.sleep(0.1)
+    if not witness.alive:
+        report.violations.append("the witness itself failed")
+
+
+def _judge(fleet: Fleet, witness: Witness, report: Report) -> None:
+    """Everything that is wrong, into the report."""
+    known = set(witness.listed())
+    report.violations += witness.violations
+    if known != set(witness.jobs):
+        report.violations.append(f"{len(known)} jobs came of {len(witness.jobs)} submissions")
+    for job_id, seen in witness.jobs.items():
+        report.violations += judged(job_id, seen)
+        report.jobs += 1
+        report.trials += len(seen.last)
+        report.retried += sum(t["attempt"] > 1 for t in seen.last)
+        report.undisturbed += worker_alone(seen.document)
+    report.answers = dict(witness.answers)
+    report.violations += fleet.stop()
+    report.violations += fleet.database.faults_in_book()
+    report.writes = fleet.database.writes()
+    report.remarks += [f"{n} x {what}" for what, n in Counter(fleet.ended).items()]
+    report.leases_lost = sum(r.log.read_text(errors="replace").count("lease lost") for r in fleet.runners)
+
+
+@contextmanager
+def _logs_kept(folder: Path, report: Report) -> Iterator[None]:
+    """What the processes wrote outlives a run that went wrong."""
+    try:
+        yield
+    except BaseException as error:
+        report.violations.append(f"the run itself failed: {error!r}")
+        raise
+    finally:
+        if report.violations:
+            kept = Path(tempfile.mkdtemp(prefix="nas-chaos-logs-"))
+            for log in folder.glob("*.log"):
+                shutil.copy(log, kept)
+            report.remarks.append(f"what the processes wrote is kept in {kept}")
+            print(report, file=sys.stderr)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder with a short path, for Ray's sockets lie in it; gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="nas-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
