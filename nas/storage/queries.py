@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -147,9 +147,10 @@ def measured(connection: Connection, job_id: str, after: int) -> Sequence[tuple[
     of_job = columns.where(trials.c.job_id == job_id, trials.c.state == TrialState.SUCCEEDED)
     # the whole table of a job is read faster than its rows are looked up one by one through an index
     result = connection.execute(of_job.where(trials.c.finish_order > after) if after >= 0 else of_job)
-    rows: list[tuple[int, int, bool, bytes]] = result.cursor.fetchall() if result.cursor else []
+    assert result.cursor is not None
+    rows = result.cursor.fetchall()
     result.close()
-    return rows
+    return cast("Sequence[tuple[int, int, bool, bytes]]", rows)
 
 
 def trace(connection: Connection, job_id: str, number: int) -> Row[Any] | None:
