@@ -11,8 +11,10 @@ from typing import TypeAlias
 from nas.objectives import Problem
 from search_spaces import Architecture
 
-MAX_ATTEMPTS = 3
-"""How often a trial is started before a worker lost each time makes it FAILED."""
+MAX_LOSSES = 3
+"""So many workers lost while they ran a trial make it FAILED: it is likely to be what kills them."""
+MAX_ATTEMPTS = 20
+"""As many starts, most of them ended by the death of a runner, which other jobs may have caused, do the same."""
 
 
 class TrialState(StrEnum):
@@ -122,7 +124,9 @@ class Trial:
     proposal: Proposal
     state: TrialState = TrialState.RUNNING
     attempt: int = 1
-    """Counts starts; more than 1 after a lost worker, 0 where another job measured it."""
+    """Counts starts; more than 1 after a lost worker or runner, 0 where another job measured it."""
+    losses: int = 0
+    """How often its worker was lost while it ran."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Empty unless the trial was measured."""
     feasible: bool | None = None
@@ -167,10 +171,10 @@ class Trial:
         """RUNNING to PENDING: the runner stops in order; the attempt did not count."""
         return replace(self, state=TrialState.PENDING) if self.state is TrialState.RUNNING else self
 
-    def lose(self) -> Trial:
-        """RUNNING to PENDING: the worker or the runner died."""
+    def orphaned(self, order: int, at: float) -> Trial:
+        """RUNNING to PENDING, or the last time to FAILED: the runner died, which another trial may have caused."""
         self._must_be(TrialState.RUNNING)
-        return replace(self, state=TrialState.PENDING, attempt=self.attempt + 1)
+        return self._again("the runner died while it ran", order, at, True)
 
     def close(
         self, outcome: Outcome, problem: Problem, order: int, at: float, *, others_measured: bool = False
@@ -185,10 +189,9 @@ class Trial:
         if isinstance(outcome, Measured):
             return self._measured(outcome, problem, order, at, others_measured)
         if outcome.kind is BrokenKind.LOST:
-            if self.attempt < MAX_ATTEMPTS:
-                return replace(self, state=TrialState.PENDING, attempt=self.attempt + 1)
-            reason = f"{outcome.reason} ({self.attempt} attempts)"
-            return self._broken(TrialState.FAILED, reason, order, at)
+            return replace(self, losses=self.losses + 1)._again(
+                outcome.reason, order, at, self.losses + 1 < MAX_LOSSES
+            )
         return self._broken(TrialState(outcome.kind.value), outcome.reason, order, at)
 
     def _measured(
@@ -208,6 +211,12 @@ class Trial:
             order=order,
             finished_at=at,
         )
+
+    def _again(self, reason: str, order: int, at: float, may: bool) -> Trial:
+        """PENDING for another attempt, where it may have one; else FAILED."""
+        if may and self.attempt < MAX_ATTEMPTS:
+            return replace(self, state=TrialState.PENDING, attempt=self.attempt + 1)
+        return self._broken(TrialState.FAILED, f"{reason} ({self.attempt} attempts)", order, at)
 
     def _broken(self, state: TrialState, reason: str, order: int, at: float) -> Trial:
         return replace(self, state=state, reason=reason, order=order, finished_at=at)

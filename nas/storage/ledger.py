@@ -76,9 +76,14 @@ class Ledger:
         return result
 
     def recover(self, at: float) -> list[Trial]:
-        """After the death of a runner: trials it left RUNNING are lost, PENDING or, the last time, FAILED."""
-        lost = Broken(BrokenKind.LOST, "the runner died while it ran")
-        return self.close([(t.number, lost) for t in self._by_number() if t.state is TrialState.RUNNING], at)
+        """After the death of a runner: trials that it left RUNNING are PENDING or, the last time, FAILED."""
+        result = []
+        order = self._next_order
+        for trial in self._by_number():
+            if trial.state is TrialState.RUNNING:
+                result.append(trial.orphaned(order, at))
+                order += not result[-1].state.open
+        return result
 
     def release(self, state: JobState, reason: str | None, at: float) -> list[Trial]:
         """The trials that change when the job goes to `state`: handed back, or CANCELLED where it is over."""

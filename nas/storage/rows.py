@@ -20,7 +20,7 @@ _GENE = np.dtype("<u2")
 UNMEASURED = MetricNames()
 """Of a job in which no trial was measured yet."""
 
-CHANGING = ("state", "attempt", "metrics", "feasible", "reason", "finish_order", "finished_at")
+CHANGING = ("state", "attempt", "losses", "metrics", "feasible", "reason", "finish_order", "finished_at")
 """The columns of a trial that change after its beginning."""
 
 
@@ -80,6 +80,7 @@ def new_row(job_id: str, trial: Trial) -> dict[str, object]:
         "number": trial.number,
         "state": trial.state.value,
         "attempt": trial.attempt,
+        "losses": trial.losses,
         "key": proposal.architecture.key,
         "genes": np.array(proposal.architecture.genes, dtype=_GENE).tobytes(),
         "fidelity": proposal.fidelity,
@@ -126,6 +127,7 @@ def _changing(trial: Trial, names: MetricNames) -> dict[str, object]:
     return {
         "state": trial.state.value,
         "attempt": trial.attempt,
+        "losses": trial.losses,
         "metrics": names.pack(trial.metrics),
         "feasible": trial.feasible,
         "reason": trial.reason,
@@ -155,6 +157,7 @@ def _trial(row: Row[Any], architecture: Architecture, names: MetricNames) -> Tri
         proposal=Proposal(architecture, row.fidelity, row.resume_from),
         state=TrialState(row.state),
         attempt=row.attempt,
+        losses=row.losses,
         metrics=names.unpack(row.metrics),
         feasible=row.feasible,
         reason=row.reason,

@@ -59,6 +59,7 @@ trials = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
     Column("key", String(32), nullable=False),
     Column("genes", LargeBinary, nullable=False),  # little-endian 16-bit indices, one a choice
     Column("fidelity", Double),

@@ -138,7 +138,7 @@ class Storm:
         self._kinds: dict[str, tuple[int, Callable[[], bool]]] = {
             "runner killed": (8, self._kill_runner),
             "API killed": (5, self._kill_api),
-            "Ray worker killed": (6, self._kill_ray_worker),
+            "Ray worker killed": (12, self._kill_ray_worker),
             "runner frozen beyond its lease": (2, self._freeze_runner),
         }
         if fleet.database.cluster is not None:

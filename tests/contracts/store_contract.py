@@ -18,6 +18,7 @@ from nas.contracts import JobFilter, LeaseLost, Stale, Submitter, TokenReused, T
 from nas.job import REQUESTS, JobSpec, JobState, WrongState, requested
 from nas.trial import (
     MAX_ATTEMPTS,
+    MAX_LOSSES,
     Broken,
     BrokenKind,
     Measured,
@@ -373,7 +374,7 @@ class StoreContract:
         job_id = store.submit(SPEC).id
         lease = store.claim()
         (trial,) = lease.open(PROPOSALS[:1])
-        for attempt in range(1, MAX_ATTEMPTS):
+        for attempt in range(1, MAX_LOSSES):
             (trial,) = lease.close([(0, LOST)])
             assert (trial.state, trial.attempt, trial.order) == (TrialState.PENDING, attempt + 1, None)
             assert store.trials(job_id) == [trial]
@@ -381,7 +382,7 @@ class StoreContract:
             assert (trial.state, trial.attempt) == (TrialState.RUNNING, attempt + 1)
         (trial,) = lease.close([(0, LOST)])
         assert (trial.state, trial.order) == (TrialState.FAILED, 0)
-        assert trial.reason == f"the worker died ({MAX_ATTEMPTS} attempts)"
+        assert trial.reason == f"the worker died ({MAX_LOSSES} attempts)"
         assert store.trials(job_id) == [trial]
 
     # Letting go
@@ -523,6 +524,21 @@ class StoreContract:
         assert trial.reason == f"the runner died while it ran ({MAX_ATTEMPTS} attempts)"
         assert other == finished
         assert lease.open(PROPOSALS[5:6])[0].number == 2
+
+    def test_the_deaths_of_runners_do_not_count_as_losses_of_workers(self, hasty: Any) -> None:
+        job_id = hasty.submit(SPEC).id
+        lease = hasty.claim()
+        lease.open(PROPOSALS[:1])
+        for losses in range(1, MAX_LOSSES + 1):
+            for _ in range(2):
+                lease = hasty.claim()
+                lease.open(lease.trials())
+            (trial,) = lease.close([(0, LOST)])
+            assert trial.losses == losses
+            assert trial.state is (TrialState.PENDING if losses < MAX_LOSSES else TrialState.FAILED)
+            if losses < MAX_LOSSES:
+                lease.open([trial])
+        assert list(hasty.trials(job_id)) == [trial]
 
     def test_a_runner_that_died_with_nothing_running_costs_no_attempt(self, hasty: Any) -> None:
         hasty.submit(SPEC)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.objectives import Problem
-from nas.trial import MAX_ATTEMPTS, Broken, BrokenKind, Measured, Proposal, Trial, TrialState
+from nas.trial import MAX_ATTEMPTS, MAX_LOSSES, Broken, BrokenKind, Measured, Proposal, Trial, TrialState
 from search_spaces import load_space
 
 pytestmark = pytest.mark.law
@@ -38,15 +38,27 @@ def test_a_missing_metric_is_told_by_name() -> None:
     assert closed.reason == "the evaluator gave no latency_ms; it gave accuracy"
 
 
-def test_a_lost_worker_sends_the_trial_back_until_its_attempts_are_used_up() -> None:
+def test_a_lost_worker_sends_the_trial_back_until_it_has_lost_too_many() -> None:
     trial = running()
-    for attempt in range(2, MAX_ATTEMPTS + 1):
+    for attempt in range(2, MAX_LOSSES + 1):
         trial = trial.close(Broken(BrokenKind.LOST, "the worker died"), PROBLEM, order=0, at=1.0)
         assert (trial.state, trial.attempt, trial.order) == (TrialState.PENDING, attempt, None)
         trial = trial.start()
     trial = trial.close(Broken(BrokenKind.LOST, "the worker died"), PROBLEM, order=0, at=1.0)
     assert trial.state is TrialState.FAILED
-    assert trial.reason == f"the worker died ({MAX_ATTEMPTS} attempts)"
+    assert trial.reason == f"the worker died ({MAX_LOSSES} attempts)"
+
+
+def test_runners_that_die_are_not_held_against_the_trial_as_workers_are() -> None:
+    trial = running()
+    for attempt in range(2, MAX_ATTEMPTS + 1):
+        trial = trial.orphaned(0, 1.0)
+        assert (trial.state, trial.attempt, trial.losses, trial.order) == (TrialState.PENDING, attempt, 0, None)
+        trial = trial.start()
+    assert trial.close(Broken(BrokenKind.INFEASIBLE, "no"), PROBLEM, 0, 1.0).state is TrialState.INFEASIBLE
+    ended = trial.orphaned(0, 1.0)
+    assert (ended.state, ended.order) == (TrialState.FAILED, 0)
+    assert ended.reason == f"the runner died while it ran ({MAX_ATTEMPTS} attempts)"
 
 
 def test_a_finished_trial_cannot_be_closed_again() -> None:

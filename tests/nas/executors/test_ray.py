@@ -184,6 +184,7 @@ with session("ray", 1) as slots, opened("ray", Task(Behave(slow), SPACE), 4, slo
     print("lost", sum(getattr(o, "kind", None) == "LOST" for o in found.values()), "of", len(found))
     executor.submit(TRIALS[3])
     print("then", type(drain(executor, 1, 60)[3]).__name__)
+cluster.shutdown()
 """
 
 

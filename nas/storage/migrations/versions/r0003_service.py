@@ -39,6 +39,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("metric_names", sa.Text, nullable=False, server_default="[]"))
     op.alter_column("trials", "metrics", new_column_name="metrics_text")
     op.add_column("trials", sa.Column("metrics", sa.LargeBinary))
+    op.add_column("trials", sa.Column("losses", sa.Integer, nullable=False, server_default="0"))
     connection = op.get_bind()
     for job_id in connection.execute(sa.select(jobs.c.id)).scalars().all():
         _count(connection, job_id)
@@ -60,6 +61,7 @@ def downgrade() -> None:
     for job_id, text in connection.execute(sa.select(jobs.c.id, jobs.c.metric_names)).all():
         _rewrite(connection, job_id, "metrics_doubles", _as_text(MetricNames.read(text)))
     op.drop_column("trials", "metrics_doubles")
+    op.drop_column("trials", "losses")
     op.drop_index("ix_jobs_token", "jobs")
     op.drop_index("ix_jobs_project", "jobs")
     for name in ("metric_names", "token_digest", "token", *STATES, "revision", "owner", "project"):
