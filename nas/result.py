@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -36,16 +37,22 @@ class SearchFailed(Exception):
         self.result = result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """The trials of a job, and the best of them."""
 
     job: Job
-    study: Study = field(repr=False)
-    all_trials: tuple[Trial, ...] = field(repr=False)
+    study: Study
+    all_trials: tuple[Trial, ...]
     """Every trial, by number."""
-    tested: Mapping[int, Mapping[str, float]] = field(default_factory=dict, repr=False)
+    tested: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Metrics on the test split by trial number, for the trials that `test` measured."""
+
+    def __repr__(self) -> str:
+        counts = Counter(t.state.value for t in self.all_trials)
+        best = [self._best(o) for o in self.job.spec.objectives]
+        said = [self.state.value, "trials: " + ", ".join(f"{n} {s}" for s, n in counts.items()) if counts else ""]
+        return f"SearchResult({self.job.id!r}, {', '.join(filter(None, [*said, *best]))})"
 
     @property
     def state(self) -> JobState:
@@ -167,6 +174,14 @@ class SearchResult:
         from nas.report import write_report
 
         return write_report(self, Path(path))
+
+    def _best(self, objective: Objective) -> str:
+        """The best value of an objective and its trial, in words; empty where there is none."""
+        fitting = [t for t in self.all_trials if t.feasible and objective.metric in t.metrics]
+        if not fitting:
+            return ""
+        best = min(fitting, key=lambda t: (objective.loss(t.metrics[objective.metric]), t.number))
+        return f"{objective}: {best.metrics[objective.metric]:.6g} by trial {best.number}"
 
     def _frame(self, trials: Sequence[Trial]) -> pd.DataFrame:
         return frame_of(trials, self.job.spec.problem.metrics, self.tested)

@@ -94,6 +94,9 @@ def _fault(error: dict[str, Any], model: type[BaseModel], document: object) -> F
         return Fault(path, f"is empty; at least {context['min_length']} must be given")
     if kind == "value_error":
         return Fault(path, str(context["error"]))
+    if kind in ("tuple_type", "list_type"):
+        example = f", such as [{value}]" if isinstance(value, str) and len(value) <= 60 else ""
+        return Fault(path, f"{show(value)} is not allowed: a list is needed{example}")
     message = str(error["msg"])
     return Fault(path, f"{show(value)} is not allowed: {message[0].lower()}{message[1:]}")
 
@@ -103,6 +106,8 @@ def _without_tags(loc: Sequence[str | int], document: object) -> list[str | int]
     path: list[str | int] = []
     here = document
     for position, part in enumerate(loc):
+        if isinstance(here, str) and here == part:  # a kind alone, which stands for settings without more
+            here = {"kind": part}
         if isinstance(here, Mapping):
             tagged = part not in here and (part in (here.get("kind"), here.get("family")) or _is_document(part))
             if tagged and position < len(loc):

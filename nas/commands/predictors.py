@@ -10,7 +10,7 @@ from nas.commands.show import faults_told, print_json, say, table
 if TYPE_CHECKING:
     from nas.predictor_quality import Judgement
 
-HEADS = ["Kendall tau", "Spearman", "best tenth", "in 50% interval", "in 90% interval", "z squared"]
+HEADS = ["metric", "trials", "judged on", "Kendall tau", "best tenth", "in 90%"]
 
 
 def predictors(job: JobId, json: Json = False, url: Url = None) -> None:
@@ -30,8 +30,10 @@ def predictors(job: JobId, json: Json = False, url: Url = None) -> None:
         print_json(quality_dict(found))
         return
     if found.judgements:
-        rows = [[j.metric, j.trials, j.judged_on, j.quality.count, *_cells(j)] for j in found.judgements]
-        table(["metric", "trials", "judged on", "networks", *HEADS], rows)
+        rows = [[j.metric, j.trials, j.judged_on, *_cells(j)] for j in found.judgements]
+        table(HEADS, rows)
+        say("best tenth: the share of it that was expected there; in 90%: the share of values in such intervals")
+        say("--json has more figures, each with the ends of its 90% interval")
     for remark in found.remarks:
         say(remark)
 
@@ -41,6 +43,6 @@ def _learning(learnt: int, total: int) -> None:
 
 
 def _cells(judgement: Judgement) -> list[str]:
-    """The figures with their intervals, but for the last, whose interval needs more room than it is worth."""
-    *all_but_last, last = judgement.figures.values()
-    return [f"{f.value:.2f} [{f.low:.2f}, {f.high:.2f}]" for f in all_but_last] + [f"{last.value:.3g}"]
+    """The figures that tell most, that of ranks with its interval; all of them need 160 columns."""
+    tau, best, inside = (judgement.figures[name] for name in ("kendall", "precision", "coverage_90"))
+    return [f"{tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]", f"{best.value:.2f}", f"{inside.value:.2f}"]

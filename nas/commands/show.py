@@ -13,6 +13,8 @@ import typer
 
 NARROW = 110
 """Columns of a terminal below which architectures are left out of tables."""
+PIPED = 160
+"""Columns of a table that goes into a file or another program."""
 FAILED, BAD_INPUT, WRONG_STATE, INTERRUPTED = 1, 2, 3, 130
 
 
@@ -65,7 +67,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str |
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED, highlight=False)
     if "architecture" in columns and console.width < NARROW:
         place = list(columns).index("architecture")
         columns = [*columns[:place], *columns[place + 1 :]]

@@ -43,15 +43,20 @@ def registered() -> list[str]:
     return sorted(f.name for f in folder.iterdir() if f.suffix in SUFFIXES and f.is_file() and inside(f))
 
 
-def unreadable(table: str, path: Path) -> str | None:
-    """Why there is no such table, if there is none."""
+def misnamed(table: str) -> str | None:
+    """Why neither a table of the package nor a file of one can be called so, if none can."""
+    if table in tables.names() or Path(table).suffix in SUFFIXES:
+        return None
     packaged = ", ".join(tables.names())
-    if path.suffix not in SUFFIXES:
-        files = f"files that end in {' or '.join(SUFFIXES)}, and the tables of the package: {packaged}"
-        return f"{show(table)} is not allowed; allowed: {files}{did_you_mean(table, tables.names())}"
+    files = f"files that end in {' or '.join(SUFFIXES)}, and the tables of the package: {packaged}"
+    return f"{show(table)} is not allowed; allowed: {files}{did_you_mean(table, tables.names())}"
+
+
+def unreadable(table: str, path: Path) -> str | None:
+    """Why there is no such table, if there is none; its name is one that a table can have."""
     if path.is_file():
         return None
-    names = registered()
+    names, packaged = registered(), ", ".join(tables.names())
     there = f", a file in the data registry: {', '.join(names)}" if names else ""
     return f"{show(table)} is not there; allowed: the path of a file{there}, or a table of the package: {packaged}"
 

@@ -6,16 +6,16 @@ import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from nas.config import Config, EvaluatorSettings
 from nas.evaluators import tables
 from nas.evaluators.infeasible import Infeasible
-from nas.evaluators.table_files import locate, read, registered, unreadable
+from nas.evaluators.table_files import locate, misnamed, read, registered, unreadable
 from nas.objectives import NAME
 from nas.trial import Proposal
 from search_spaces import Choice, Fault, SpecError
@@ -72,7 +72,6 @@ class TabularConfig(EvaluatorSettings):
     columns: Columns = Field(
         default={},
         alias="metrics",
-        validate_default=True,
         description="columns by metric, or {column, scale}; for a table of the package also its metrics' names",
     )
     tests: TestColumns = Field(
@@ -86,13 +85,20 @@ class TabularConfig(EvaluatorSettings):
         "for tables that measured equal networks apart",
     )
 
-    @field_validator("columns")
+    @field_validator("table")
     @classmethod
-    def _some(cls, columns: Columns, info: ValidationInfo) -> Columns:
-        if not columns and info.data.get("table") not in tables.names():
-            packaged = ", ".join(tables.names())
-            raise ValueError(f"is empty; a file needs at least 1 metric (tables of the package: {packaged})")
-        return columns
+    def _table_or_file(cls, table: str) -> str:
+        reason = misnamed(table)
+        if reason is not None:
+            raise ValueError(reason)
+        return table
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.columns and self.table not in tables.names():
+            message = f"a file needs at least 1 metric (tables of the package: {', '.join(tables.names())})"
+            raise SpecError.at("metrics", f"is empty; {message}")
+        return self
 
     def bind(self, space: Space, seed: int) -> TabularEvaluator:
         """The evaluator, with the table in memory.

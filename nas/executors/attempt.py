@@ -40,10 +40,11 @@ def attempt(
     task: Task,
     proposal: Proposal,
     reported: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
+    formulas: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Evaluate; metrics that the space knows from formulas are added to those measured.
 
-    `reported` is told of every report of the evaluator.
+    `reported` is told of every report of the evaluator. `formulas`: those metrics, where they are known already.
     """
     try:
         with _deadline(task.seconds) as check:
@@ -53,7 +54,8 @@ def attempt(
                 check()
 
             measured = measure(task.evaluator, task.repeats, proposal, report)
-        metrics = {**task.space.cost(proposal.architecture), **measured}
+        known = task.space.cost(proposal.architecture) if formulas is None else formulas
+        metrics = {**known, **measured}
     except (Infeasible, BuildError) as error:
         return Broken(BrokenKind.INFEASIBLE, _one_line(str(error) or type(error).__name__))
     except TimeUp:

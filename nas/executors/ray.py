@@ -75,7 +75,8 @@ class RayExecutor:
             with self._slots.changing():
                 number, worker = self._running.pop(reference, (None, None))
                 if worker is not None and alive and worker.gpus <= self._slots.gpus:
-                    self._idle.append(replace(worker, idle_since=time.monotonic()))
+                    now = time.monotonic()
+                    self._idle.append(replace(worker, since=worker.since or now, idle_since=now))
                 elif worker is not None:
                     ray.kill(worker.actor)
             if number is not None:  # else it was cancelled meanwhile
@@ -120,7 +121,7 @@ class RayExecutor:
     def _hire(self) -> _Hired:
         gpus = self._slots.gpus
         new = _Worker.options(num_cpus=1, num_gpus=gpus).remote  # type: ignore[attr-defined]
-        return _Hired(new(self._task, self._limits), gpus, time.monotonic())
+        return _Hired(new(self._task, self._limits), gpus)
 
     def _done(self, end: float) -> list[Any]:
         """References of all trials that are done, once there is one, or after the monotonic time `end`."""
@@ -147,8 +148,8 @@ class _Hired:
 
     actor: Any
     gpus: float
-    since: float
-    """When it was started; this and the next are monotonic times."""
+    since: float = 0.0
+    """When its first trial ended, for starting may take long; this and the next are monotonic times."""
     idle_since: float = 0.0
 
 

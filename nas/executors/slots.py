@@ -13,8 +13,8 @@ LOOK = 5.0
 """Seconds between two looks at how much there is: nodes come and go."""
 REST = 1.0
 """Seconds after which an idle worker is free for other jobs."""
-TURN = 10.0
-"""Seconds for which a job keeps a worker beyond its share, where others wait for it."""
+TURN = 30.0
+"""Seconds for which a job keeps a worker beyond its share, where others wait for it; to start one takes some."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Standing:
     resting: float = 0.0
     """Seconds for which the worker that is idle longest has been idle."""
     held: float = 0.0
-    """Seconds for which the job has had that worker."""
+    """Seconds since that worker's first trial ended."""
 
     @property
     def workers(self) -> int:

@@ -60,8 +60,8 @@ def worker(pid: int | None = None) -> str:
     return f"{socket.gethostname()}:{os.getpid() if pid is None else pid}"
 
 
-def traced(task: Task, proposal: Proposal) -> Outcome:
-    """Evaluate in this very process; what is printed goes where it always does."""
+def traced(task: Task, proposal: Proposal, formulas: Mapping[str, float] | None = None) -> Outcome:
+    """Evaluate in this very process, as `attempt` does; what is printed goes where it always does."""
     started, curve = time.time(), Curve()
-    outcome = attempt(task, proposal, curve.add)
+    outcome = attempt(task, proposal, curve.add, formulas)
     return replace(outcome, trace=Trace(worker(), started, curve.points))

@@ -170,6 +170,9 @@ def test_the_command_prints_the_family(tmp_path, monkeypatch) -> None:  # type: 
     assert members[0]["params"] >= members[1]["params"]
     shown = run.invoke(app, ["family", "latest", "-c", "macs <= 1e6"])
     assert shown.exit_code == 0, shown.output
-    assert "best_measured" in shown.stdout
+    assert "best measured" in shown.stdout
+    assert "macs <= 1e+06: stem" in shown.stdout  # the network, on a line of its own
+    impossible = run.invoke(app, ["family", "latest", "-c", "macs <= 1"])
+    assert "nearest" in impossible.stdout
     bad = run.invoke(app, ["family", "latest", "-c", "mac <= 1e6"])
     assert bad.exit_code == 2

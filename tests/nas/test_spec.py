@@ -68,6 +68,17 @@ def test_a_good_document_reads_back_what_it_writes() -> None:
         ({"initial": [{"stages.9.depth": 1}]}, "initial.0.stages.9.depth", "matches no choice"),
         ({"initial": [{"stem.width": 9}]}, "initial.0.stem.width", "allowed: 8, 16"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
+        ({"searcher": "banded_evolution"}, "searcher.limit", "is required"),
+        ({"evaluator": "tabular"}, "evaluator.table", "is required"),
+        ({"evaluator": {"kind": "tabular", "table": "nas-bench-210"}}, "evaluator.table", 'mean "nas-bench-201"?'),
+        ({"evaluator": {"kind": "tabular", "table": "my.csv"}}, "evaluator.metrics", "at least 1 metric"),
+        (
+            {"searcher": {"kind": "predictor_guided", "scores": "naswot"}},
+            "searcher.scores",
+            "'naswot' is not allowed: a list is needed, such as [naswot]",
+        ),
+        ({"warm_start": "abc"}, "warm_start", "a list is needed, such as [abc]"),
+        ({"constraints": 3}, "constraints", "a list is needed"),
         ({"space": "nas-bench-201"}, "evaluator.dataset", "the space has input [3, 32, 32]"),
     ],
 )
