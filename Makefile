@@ -15,8 +15,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## a joint search on real data, with a live front and a report
 	$(BIN)/nas search examples/digits.yaml --test front --report report.html
 
-test: $(READY)  ## every test; PostgreSQL too where NAS_TEST_POSTGRES_URL names a database
-	$(BIN)/python -m pytest
+test: $(READY)  ## every test, in two processes; PostgreSQL too where NAS_TEST_POSTGRES_URL names a database
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)  ## style, types, and the order of imports
 	$(BIN)/ruff check .
