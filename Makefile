@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check serve bench chaos compose-check figures clean
+.PHONY: demo test lint check serve bench chaos fuzz compose-check figures clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -35,6 +35,9 @@ bench: $(READY)  ## speed beside its peers, printed as a table
 
 chaos: $(READY)  ## nothing is lost under 100 faults on each database: kill -9, crashes; a quarter of an hour
 	$(BIN)/python -m tests.chaos --faults 100 --minutes 10
+
+fuzz: $(READY)  ## thousands of generated requests to a real server, right and wrong ones, against the OpenAPI document
+	$(BIN)/python -m tests.fuzz
 
 compose-check: $(READY)  ## the processes of docker-compose.yml, started without Docker, finish a job on two Ray nodes
 	$(BIN)/python scripts/compose-check

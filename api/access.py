@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, TypeAlias, cast
 
 from fastapi import Depends, Path, Request
@@ -116,6 +117,20 @@ def own_job(store: contracts.Store, who: Principal, job_id: str) -> Job:
     if job is None or not who.sees(job):
         raise Refused(404, f"there is no job {job_id}")
     return job
+
+
+@contextmanager
+def while_there(store: contracts.Store, who: Principal, *job_ids: str) -> Iterator[None]:
+    """Has a store's `KeyError` answered with 404 where somebody deleted one of the jobs just now.
+
+    Any other `KeyError` is a bug, and goes on.
+    """
+    try:
+        yield
+    except KeyError:
+        for job_id in job_ids:
+            own_job(store, who, job_id)
+        raise
 
 
 def _unknown(detail: str, error: str = ', error="invalid_token"') -> Refused:

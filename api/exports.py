@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from api import models
-from api.access import JobId, Store, Viewer, own_job
+from api.access import JobId, Store, Viewer, own_job, while_there
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
 from api.problems import Refused
@@ -56,7 +56,8 @@ def export_trials(
 ) -> StreamingResponse:
     """All trials of a job as one file: CSV, JSON (an array of flat objects), or Parquet."""
     job = own_job(store, who, job_id)
-    table = _table(store, job)
+    with while_there(store, who, job_id):
+        table = _table(store, job)
     name = f"trials-{job.id}.{query.format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(

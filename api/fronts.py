@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from api import kept_fronts, models
-from api.access import JobId, Store, Viewer, own_job
+from api.access import JobId, Store, Viewer, own_job, while_there
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
 from api.problems import faulty
@@ -46,7 +46,8 @@ def get_pareto_front(
     """
     jobs = [own_job(store, who, name) for name in dict.fromkeys([job_id, *query.job])]
     asked = _Asked.of(query, jobs[0].spec.problem)
-    front, names = fronts.of(jobs, asked.problem)
+    with while_there(store, who, *(job.id for job in jobs)):
+        front, names = fronts.of(jobs, asked.problem)
     asked.must_be_measured(names)
     reference = query.reference or None
     figures = joint_front_dict(front, (), fronts.hypervolume(front, reference), reference)

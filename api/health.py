@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from api import models
 from api.access import Store
-from api.openapi import PROBLEM
+from api.openapi import OPEN_TO_ALL, PROBLEM, refusals
 from api.problems import RETRY_AFTER, Refused
 from nas.storage import DatabaseOutOfDate, DatabaseTooNew
 from nas.storage.migrate import check_schema
@@ -16,13 +16,13 @@ from nas.storage.sql import SqlStore
 router = APIRouter(tags=["health"], responses={"default": PROBLEM})
 
 
-@router.get("/healthz", response_model=models.Health)
+@router.get("/healthz", response_model=models.Health, responses=refusals(always=OPEN_TO_ALL))
 def healthz() -> JSONResponse:
     """The process lives."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz", response_model=models.Health, responses={503: PROBLEM})
+@router.get("/readyz", response_model=models.Health, responses=refusals(503, always=OPEN_TO_ALL))
 def readyz(store: Store) -> JSONResponse:
     """The database answers, and its schema is the one that this version needs."""
     if isinstance(store, SqlStore):

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, Response
 
 from api import models, pages
-from api.access import Admin, JobId, Store, Submitter, Viewer, own_job
+from api.access import Admin, JobId, Store, Submitter, Viewer, own_job, while_there
 from api.allowed import Functions
 from api.body import PATCH_TYPES, Document, OptionalPatch, Patch
 from api.openapi import ETAG, LOCATION, PROBLEM, body_of, refusals
 from api.paths import JOB
-from api.problems import Refused, faulty
+from api.problems import faulty
 from nas import contracts
 from nas.access import Principal
 from nas.check import check
@@ -118,14 +117,14 @@ def edit_job(
     who: Submitter, store: Store, job_id: JobId, patch: Patch, query: NoQuery, if_match: IfMatch = None
 ) -> JSONResponse:
     """Change the name or the budget of a job that is not over; its runner takes notice within a second or two."""
-    known = taken_over(store, own_job(store, who, job_id))
-
-    def change(job: Job) -> JobSpec:
-        return edited(job, patch, taken_over=known, now=time.time())
-
     revision = None if if_match in (None, "*") else int(if_match.strip('"'))
     try:
-        with _there(job_id):
+        with while_there(store, who, job_id):
+            known = taken_over(store, own_job(store, who, job_id))
+
+            def change(job: Job) -> JobSpec:
+                return edited(job, patch, taken_over=known, now=time.time())
+
             return _answer(store.edit(job_id, change, revision))
     except SpecError as error:
         raise faulty("patch", error.faults) from None
@@ -135,7 +134,7 @@ def edit_job(
 def delete_job(who: Admin, store: Store, job_id: JobId, query: NoQuery) -> Response:
     """Forget a job and its trials."""
     own_job(store, who, job_id)
-    with _there(job_id):
+    with while_there(store, who, job_id):
         store.delete(job_id)
     return Response(status_code=204)
 
@@ -191,7 +190,7 @@ def _submit(
     try:
         spec = JobSpec.parse(document)
         space = check(spec, remote=True, functions=functions)
-        trials = first_trials(store, spec, space, project=who.project)
+        trials = first_trials(store, spec, space, project=who.project, remote=True)
     except SpecError as error:
         raise faulty("document", error.faults) from None
     if query.validate_only:
@@ -202,18 +201,9 @@ def _submit(
 
 def _request(store: contracts.Store, who: Principal, job_id: str, request: contracts.Request) -> JSONResponse:
     own_job(store, who, job_id)
-    with _there(job_id):
+    with while_there(store, who, job_id):
         job = store.request(job_id, request)
     return _answer(job, 202 if job.state in (JobState.CANCELLING, JobState.PAUSING) else 200)
-
-
-@contextmanager
-def _there(job_id: str) -> Iterator[None]:
-    """Has a store's `KeyError`, of a job that somebody else deleted just now, answered with 404."""
-    try:
-        yield
-    except KeyError:
-        raise Refused(404, f"there is no job {job_id}") from None
 
 
 def _answer(job: Job, status: int = 200, **headers: str) -> JSONResponse:

@@ -100,15 +100,25 @@ class Requests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, answered = time.perf_counter(), False
+
+        def count(status: int) -> None:
+            nonlocal answered
+            answered = True
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            route = getattr(scope.get("route"), "path", "none")  # the template: paths would be endless
+            self._count.labels(method, route, status).inc()
+            self._seconds.labels(method, route).observe(time.perf_counter() - started)
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                method = scope["method"] if scope["method"] in METHODS else "other"
-                route = getattr(scope.get("route"), "path", "none")  # the template: paths would be endless
-                self._count.labels(method, route, message["status"]).inc()
-                self._seconds.labels(method, route).observe(time.perf_counter() - started)
+                count(message["status"])
             await send(message)
 
         with self._open.track_inprogress():
-            await self._app(scope, receive, sent)
+            try:
+                await self._app(scope, receive, sent)
+            except Exception:
+                if not answered:  # the answer, 500, is made by Starlette, outside of all middleware
+                    count(500)
+                raise

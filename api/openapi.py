@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -31,12 +31,15 @@ MEANINGS = {
     412: "The job was edited since the ETag in If-Match was given",
     413: "The body is too large",
     415: "The content type is not read",
+    421: "A server without API keys takes only requests for a loopback address, from this machine",
     422: "The body or the query can be read and is wrong; `faults` tells where",
     429: "Too many requests; see Retry-After",
     503: "The database does not answer; see Retry-After",
 }
-ALWAYS = (401, 403, 429, 503)
-"""Any route of `/v1` may answer these."""
+OPEN_TO_ALL = (421, 429)
+"""Any route may answer these."""
+ALWAYS = (401, 403, *OPEN_TO_ALL, 503)
+"""Any route that asks for an API key may."""
 SECONDS = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
 REFUSAL_HEADERS = {
     401: {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}},
@@ -47,11 +50,11 @@ ETAG = {"ETag": {"description": "the job's revision, for If-Match", "schema": {"
 LOCATION = {"Location": {"description": "the path of the new job", "schema": {"type": "string"}}}
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refusals(*statuses: int, always: Iterable[int] = ALWAYS) -> dict[int | str, dict[str, Any]]:
     """The responses of a route that refuse a request with one of these statuses, or one that any may answer."""
     return {
         status: {**PROBLEM, "description": MEANINGS[status], "headers": REFUSAL_HEADERS.get(status, {})}
-        for status in sorted({*statuses, *ALWAYS})
+        for status in sorted({*statuses, *always})
     }
 
 
@@ -78,6 +81,10 @@ def complete(openapi: dict[str, Any], functions: Collection[str] = ()) -> dict[s
     schemas["Space"]["properties"]["document"] = {"$ref": REF.format(model="SpaceDocument")}
     for name, example in answers().items():
         schemas[name]["examples"] = [example]
+    for path in openapi["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _never_null(parameter["schema"])
     return openapi
 
 
@@ -146,6 +153,14 @@ def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
 def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of what may also be null; a patch has no defaults."""
     return {"anyOf": [{k: v for k, v in schema.items() if k != "default"}, {"type": "null"}]}
+
+
+def _never_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter, which may be left out and cannot be written as null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return dict(schema)
+    return {**kinds[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
 
 
 def _parts(schema: dict[str, Any], name: str) -> dict[str, Any]:

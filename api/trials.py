@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 
 from api import models, pages
-from api.access import JobId, Store, Viewer, own_job
+from api.access import JobId, Store, Viewer, own_job, while_there
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
 from api.problems import Refused
@@ -35,7 +35,8 @@ def list_trials(
     To follow a running job, ask again and again with `after` set to the greatest `order` seen.
     """
     own_job(store, who, job_id)
-    found, more = (_by_number if query.after is None else _by_order)(store, job_id, query)
+    with while_there(store, who, job_id):
+        found, more = (_by_number if query.after is None else _by_order)(store, job_id, query)
     return JSONResponse({"trials": [trial_dict(t, job_id) for t in found], "next_page_token": more})
 
 
@@ -43,10 +44,12 @@ def list_trials(
 def get_trial(store: Store, who: Viewer, job_id: JobId, number: Number) -> JSONResponse:
     """One trial of a job: with its worker, its learning curve, and the end of what its evaluation printed."""
     own_job(store, who, job_id)
-    found = store.trials(job_id, after=number - 1, limit=1)
-    if not found or found[0].number != number:
-        raise Refused(404, f"job {job_id} has no trial {number}")
-    return JSONResponse({**trial_dict(found[0], job_id), **trace_dict(store.trace(job_id, number))})
+    with while_there(store, who, job_id):
+        found = store.trials(job_id, after=number - 1, limit=1)
+        if not found or found[0].number != number:
+            raise Refused(404, f"job {job_id} has no trial {number}")
+        trace = store.trace(job_id, number)
+    return JSONResponse({**trial_dict(found[0], job_id), **trace_dict(trace)})
 
 
 _Part: TypeAlias = tuple[Sequence[Trial], str | None]

@@ -55,8 +55,11 @@ class EvaluatorSettings(Config, ABC):
     def metrics(self) -> frozenset[str] | None:
         """The metrics it gives, or None where only running it can tell."""
 
-    def measures_like(self, other: EvaluatorSettings) -> bool:
-        """Whether metrics by `other` settings may stand beside those by these, as far as settings can tell."""
+    def measures_like(self, other: EvaluatorSettings, *, remote: bool = False) -> bool:
+        """Whether metrics by `other` settings may stand beside those by these, as far as settings can tell.
+
+        `remote`: the document came over the network; nothing that it names is imported then.
+        """
         return self == other
 
     def measurements(self) -> int | None:

@@ -36,7 +36,13 @@ class Source:
 
 
 def first_trials(
-    store: Store, spec: JobSpec, space: Space, given: Sequence[Source] = (), *, project: str | None = None
+    store: Store,
+    spec: JobSpec,
+    space: Space,
+    given: Sequence[Source] = (),
+    *,
+    project: str | None = None,
+    remote: bool = False,
 ) -> list[Trial]:
     """The trials that a new job of `spec` begins with, numbered from 0: those taken over, then PENDING ones.
 
@@ -49,6 +55,7 @@ def first_trials(
         space: its space.
         given: jobs that the caller holds, which then need not be in the store.
         project: the only one whose jobs may be named; None: any.
+        remote: whether the document came over the network; then no code that it names is imported.
 
     Raises:
         SpecError: for jobs that are not there, chose among something else, or did not measure what is wanted.
@@ -59,7 +66,7 @@ def first_trials(
     for i, job_id in enumerate(spec.warm_start):
         try:
             source = held[job_id] if job_id in held else _source(store, job_id, project)
-            found.append(_Known.of(source, spec, space))
+            found.append(_Known.of(source, spec, space, remote))
         except SpecError as error:
             faults += [Fault(f"warm_start.{i}", f"job {job_id}: {f}") for f in error.faults]
     if faults:
@@ -105,7 +112,7 @@ class _Known:
     """Measured and infeasible ones, in the order in which they finished; of the new space, and with origins."""
 
     @classmethod
-    def of(cls, source: Source, spec: JobSpec, space: Space) -> _Known:
+    def of(cls, source: Source, spec: JobSpec, space: Space, remote: bool) -> _Known:
         """Raises `SpecError` for a job that does not fit."""
         trials = sorted(filter(_tells, source.trials), key=lambda t: t.order or 0)
         if not any(t.measured for t in trials):
@@ -114,7 +121,7 @@ class _Known:
         genes = space.canonical_genes(space.genes([t.architecture for t in trials]))
         architectures = space.canonical_architectures(genes)
         same = all(a.key == t.architecture.key for a, t in zip(architectures, trials, strict=True))
-        alike = same and _measures_like(spec, source.job.spec)
+        alike = same and _measures_like(spec, source.job.spec, remote)
         # formulas are exact here, whatever they gave in the other space
         costs = {} if alike else space.costs(genes, spec.problem.metrics)
         ours = [
@@ -135,11 +142,11 @@ def _tells(trial: Trial) -> bool:
     return trial.state in (TrialState.SUCCEEDED, TrialState.INFEASIBLE) and trial.proposal.fidelity in (None, 1.0)
 
 
-def _measures_like(new: JobSpec, old: JobSpec) -> bool:
+def _measures_like(new: JobSpec, old: JobSpec, remote: bool) -> bool:
     mine, theirs = new.budget, old.budget
     limits = (mine.max_trial_duration, mine.max_trial_memory)
     same_way = (mine.repeats, *limits) == (theirs.repeats, theirs.max_trial_duration, theirs.max_trial_memory)
-    return same_way and new.evaluator.measures_like(old.evaluator)
+    return same_way and new.evaluator.measures_like(old.evaluator, remote=remote)
 
 
 def _metrics(trial: Trial, costs: dict[str, float]) -> dict[str, float]:

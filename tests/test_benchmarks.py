@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,9 @@ from benchmarks.search_peers import optuna_run, pymoo_run
 from benchmarks.search_problems import CASES, case
 from benchmarks.search_scores import Best, Share, tuples
 from benchmarks.searchers import Row, ours_run, overall, report
+from benchmarks.service import Sizes
+from benchmarks.service import figures as service
+from benchmarks.serving import SERVER
 from benchmarks.tables import DATA, DEVICES
 from nas.pareto import non_dominated
 from nas.searchers.outlook import judged
@@ -143,3 +147,12 @@ def test_what_a_trial_costs_is_measured_up_to_the_last() -> None:
     assert [row.trials for row in rows] == [40]
     assert 0 < rows[0].mean <= rows[0].slowest
     assert rows[0].megabytes > 10
+
+
+def test_the_service_is_measured_from_the_runner_to_listeners() -> None:
+    few = Sizes(trials=32, peer_trials=2, measured=1500, requests=2, fresh=1, listeners=3, followed=20, rounds=1)
+    found = list(service(few))
+    assert len({f.database for f in found}) == (2 if os.environ.get(SERVER) else 1)
+    assert all(np.isfinite(f.value) for f in found)
+    (told,) = {f.value for f in found if f.what.strip() == "listeners told of the end"}
+    assert told == 100

@@ -36,16 +36,17 @@ class CallableConfig(EvaluatorSettings):
     def metrics(self) -> None:
         """Only running the function can tell."""
 
-    def measures_like(self, other: EvaluatorSettings) -> bool:
+    def measures_like(self, other: EvaluatorSettings, *, remote: bool = False) -> bool:
         """The same function of a module, by its name.
 
         Names of lambdas, methods and classes say too little, and every script's module is called ``__main__``.
+        What a remote document names is loaded by that very name, whatever it is.
         """
         module, _, name = self.function.partition(":")
-        if module == "__main__":
+        if module == "__main__" or self != other or not name.isidentifier():
             return False
         try:
-            return self == other and name.isidentifier() and inspect.isroutine(_load(self.function))
+            return remote or inspect.isroutine(_load(self.function))
         except Exception:  # importing runs the user's code
             return False
 

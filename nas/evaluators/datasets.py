@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -264,10 +265,12 @@ def _read(source: str) -> dict[str, Array]:
 
 
 def _read_digits() -> dict[str, Array]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return {"x_train": digits.images / 16, "y_train": digits.target}
+    """The file that `sklearn.datasets.load_digits` reads; to import that takes each worker as long as torch."""
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    table = np.loadtxt(Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz", delimiter=",")
+    return {"x_train": table[:, :-1].reshape(-1, 8, 8) / 16, "y_train": table[:, -1].astype(np.int64)}
 
 
 def _read_idx(folder: Path) -> dict[str, Array]:

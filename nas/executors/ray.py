@@ -110,9 +110,10 @@ class RayExecutor:
 
     def start(self) -> None:
         """Start the first trial that waits; for `Slots`."""
-        number, proposal = self._waiting.popleft()
+        number, proposal = self._waiting[0]
         worker = self._idle.pop() if self._idle else self._hire()
         self._running[worker.actor.attempt.remote(proposal)] = (number, worker)
+        self._waiting.popleft()  # only now: where Ray fails, the trial is still there, and is not taken for done
 
     def end_idle(self) -> None:
         """End the worker that is idle longest; for `Slots`."""

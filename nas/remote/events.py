@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
 from nas.job import Job
@@ -59,26 +60,24 @@ def events(store: RemoteStore, job_id: str, after: int | None = None) -> Iterato
     if after is None:
         after = sum(n for state, n in store.job(job_id).counts.items() if not state.open) - 1
     while True:
-        try:
-            for event in _stream(store, job_id, after):
-                yield event
-                if isinstance(event, JobOver):
-                    return
-                if isinstance(event, TrialsFinished):
-                    after = event.trials[-1].order or 0
-        except ApiError as error:
-            if error.status is not None or error.code != "UNAVAILABLE":
-                raise
+        for event in _stream(store, job_id, after):
+            yield event
+            if isinstance(event, JobOver):
+                return
+            if isinstance(event, TrialsFinished):
+                after = event.trials[-1].order or 0
         time.sleep(PAUSE)  # the stream ended early: the server stops, say; the next request finds out
 
 
 def _stream(store: RemoteStore, job_id: str, after: int) -> Iterator[Event]:
-    """The events of one connection."""
+    """The events of one connection, until it ends or breaks off. Raises `ApiError` where there is none."""
     headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
     with store.http.stream(f"{job_path(job_id)}/events", {"after": after}, headers) as response:
         try:
             for event in EventSource(response).iter_sse():
                 yield from _read(store, event)
+        except httpx.TransportError:
+            return
         except SSEError as error:
             raise ApiError(None, "UNKNOWN", f"{store.http.url} sends no events: {error}") from None
 

@@ -51,7 +51,7 @@ class LinasConfig(SearcherSettings):
     initial: int = Field(default=20, ge=2, description="random architectures to begin with")
     population: int = Field(default=10, ge=1, description="architectures measured in a round, at least")
     evaluations: int = Field(default=20_000, ge=1, le=10_000_000, description="predictions in a round, at most")
-    predictor: PredictorKind = "auto"
+    predictor: PredictorKind = Field(default="auto", description="what guesses metrics without a formula")
 
     def build(self, space: Space, problem: Problem, seed: int) -> Linas:
         """A fresh searcher."""

@@ -46,7 +46,7 @@ class NarsConfig(SearcherSettings):
     epsilon: float = Field(
         default=1e-6, ge=0, description="evolution stops where the front improves by less, as a share of its range"
     )
-    predictor: PredictorKind = "mlp_ensemble"
+    predictor: PredictorKind = Field(default="mlp_ensemble", description="what guesses metrics without a formula")
 
     def build(self, space: Space, problem: Problem, seed: int) -> Nars:
         """A fresh searcher."""

@@ -26,7 +26,7 @@ class Nsga2Config(SearcherSettings):
     """Steady-state NSGA-II with uniform crossover and one-gene mutation."""
 
     kind: Literal["nsga2"] = "nsga2"
-    population: int = Field(default=20, ge=4)
+    population: int = Field(default=20, ge=4, description="the best so many measured trials")
     crossover: float = Field(default=0.9, ge=0, le=1, description="probability that a child has two parents")
 
     def build(self, space: Space, problem: Problem, seed: int) -> Nsga2:

@@ -25,7 +25,7 @@ class OptunaConfig(SearcherSettings):
     """
 
     kind: Literal["optuna"] = "optuna"
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = Field(default="tpe", description="its name in Optuna")
     options: dict[str, bool | int | float | str] = Field(
         default={}, description="keyword arguments of the sampler, as population_size of nsga2"
     )

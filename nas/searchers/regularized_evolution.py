@@ -25,8 +25,8 @@ class RegularizedEvolutionConfig(SearcherSettings):
     """Ageing evolution. The paper used a population of 100 and tournaments of 25."""
 
     kind: Literal["regularized_evolution"] = "regularized_evolution"
-    population: int = Field(default=50, ge=2)
-    tournament: int = Field(default=10, ge=1)
+    population: int = Field(default=50, ge=2, description="the youngest so many measured trials")
+    tournament: int = Field(default=10, ge=1, description="members drawn, of which the best has a child")
 
     def build(self, space: Space, problem: Problem, seed: int) -> RegularizedEvolution:
         """A fresh searcher."""

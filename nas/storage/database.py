@@ -98,6 +98,7 @@ def _postgresql(url: URL) -> Engine:
     # idle connections may have been cut by the time they are needed: ask first
     options = {name: value for name, value in _LIBPQ.items() if name not in url.query}
     engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=options)
+    engine.dialect.use_insertmanyvalues_wo_returning = True  # psycopg would send a statement a row
     event.listen(engine, "connect", _on_postgresql_connect)
     return engine
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, or_, select, update
@@ -48,6 +48,9 @@ _CHANGE_TRIAL = (
 )
 
 _OWNER = func.coalesce(jobs.c.owner, "")
+
+_ROWS = 500
+"""Of measurements, read at a time."""
 
 
 def _upsert(statement: Any) -> Any:
@@ -138,19 +141,20 @@ def finished_trials(connection: Connection, job_id: str, after: int, limit: int 
     return connection.execute(later.order_by(trials.c.finish_order).limit(limit)).all()
 
 
-def measured(connection: Connection, job_id: str, after: int) -> Sequence[tuple[int, int, bool, bytes]]:
-    """Numbers, orders, feasibility and packed metrics of SUCCEEDED trials, in no order.
+def measured(connection: Connection, job_id: str, after: int) -> Iterator[Sequence[tuple[int, int, bool, bytes]]]:
+    """Numbers, orders, feasibility and packed metrics of SUCCEEDED trials, in no order, some at a time.
 
-    The rows are the driver's own tuples, which for 100,000 of them takes half the time.
+    The rows are the driver's own tuples, which for 100,000 of them takes half the time; and where few of them are
+    alive at once, the garbage collector does not look through all that the process holds, which would double it.
     """
     columns = select(trials.c.number, trials.c.finish_order, trials.c.feasible, trials.c.metrics)
     of_job = columns.where(trials.c.job_id == job_id, trials.c.state == TrialState.SUCCEEDED)
     # the whole table of a job is read faster than its rows are looked up one by one through an index
     result = connection.execute(of_job.where(trials.c.finish_order > after) if after >= 0 else of_job)
     assert result.cursor is not None
-    rows = result.cursor.fetchall()
+    while rows := result.cursor.fetchmany(_ROWS):
+        yield cast("Sequence[tuple[int, int, bool, bytes]]", rows)
     result.close()
-    return cast("Sequence[tuple[int, int, bool, bytes]]", rows)
 
 
 def trace(connection: Connection, job_id: str, number: int) -> Row[Any] | None:

@@ -140,9 +140,9 @@ class SqlStore:
     def measurements(self, job_id: str, after: int = -1) -> Measurements:
         """What was measured by SUCCEEDED trials whose `order` is greater than `after`. Raises `KeyError`."""
         with self.database.reading() as connection:
-            rows = queries.measured(connection, job_id, after)
+            parts = [tuple(zip(*rows, strict=True)) for rows in queries.measured(connection, job_id, after)]
             names = MetricNames.read(queries.job(connection, job_id).metric_names)
-        numbers, orders, feasible, packed = zip(*rows, strict=True) if rows else ((), (), (), ())
+        numbers, orders, feasible, packed = ([v for part in parts for v in part[i]] for i in range(4))
         order = np.array(orders, dtype=np.int64)
         first = np.argsort(order)
         return Measurements(

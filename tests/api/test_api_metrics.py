@@ -49,6 +49,19 @@ def test_requests_are_counted_by_route_and_not_by_path(client: Any, new_search: 
     assert {method for method, _, _ in counts} == {"GET", "other"}
 
 
+def test_an_error_of_the_service_itself_is_counted(store: Any, new_client: Any) -> None:
+    app = create_app(store)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    client = new_client(app, raises=False)
+    assert client.get("/broken").status_code == 500
+    labels = frozenset({("method", "GET"), ("route", "/broken"), ("status", "500")})
+    assert samples(client)["nas_http_requests_total", labels] == 1
+
+
 def test_every_application_counts_for_itself(store: Any, new_client: Any) -> None:
     first, second = new_client(create_app(store)), new_client(create_app(store))
     first.get("/healthz")

@@ -111,12 +111,19 @@ def test_every_route_describes_the_refusals_that_any_may_answer(openapi):
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
             statuses = set(operation["responses"])
+            assert {"421", "429"} <= statuses, (method, path)
             if path.startswith("/v1/"):
                 assert {"401", "403", "422", "429", "503", "default"} <= statuses, (method, path)
             if "{" in path:
                 assert "404" in statuses, (method, path)
             if "requestBody" in operation:
                 assert {"400", "413", "415"} <= statuses, (method, path)
+
+
+def test_no_parameter_can_be_null(openapi):
+    parameters = [p for o in operations(openapi) for p in o.get("parameters", [])]
+    assert len(parameters) > 20
+    assert not [p["name"] for p in parameters if "null" in str(p["schema"].get("type", p["schema"].get("anyOf")))]
 
 
 def test_refusals_that_say_when_to_try_again_describe_it(openapi):

@@ -190,6 +190,18 @@ def test_a_function_that_the_operator_allows_is_left_to_the_runners(new_client, 
     assert (found["functions"], "callable" in found["evaluators"]) == (["planted:evaluate"], True)
 
 
+def test_nor_is_it_imported_to_compare_jobs(new_client, store, document, new_search, places, touched):
+    wanted = {**document, "evaluator": {"kind": "callable", "function": "planted:evaluate"}}
+    source = new_search(wanted)
+    source.run(3)
+    client = new_client(create_app(store, functions=("planted:evaluate",)))
+    answer = client.post("/v1/jobs", json={**wanted, "warm_start": [source.id]})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["counts"]["SUCCEEDED"] == 3  # the same function, by its name: taken over
+    assert caught(touched) == []
+    assert MARK not in sys.modules
+
+
 def test_a_clone_may_name_no_more_than_its_document(client, store, new_client, search, places, touched):
     client = new_client(create_app(store))
     for patch, path in (

@@ -50,6 +50,12 @@ class Database:
             found += [f"job {job}: trial {n} was written by {who} without the lease" for job, n, who in rows]
         return found
 
+    def most_tried(self) -> tuple[int, int]:
+        """The most attempts, and the most lost workers, of any trial that is not finished."""
+        query = f"SELECT max(attempt), max(losses) FROM trials WHERE state NOT IN {_FINISHED}"
+        attempts, losses = self._run([query])[0]
+        return attempts or 0, losses or 0
+
     def writes(self) -> int:
         """How many writes of trials the book holds."""
         (count,) = self._run(["SELECT count(*) FROM chaos_writes"])[0]

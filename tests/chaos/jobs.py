@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -40,18 +41,20 @@ def _job(name: str, base: Document, trials: int, parallel: int, **others: Any) -
     return {"name": name, **base, "budget": budget, "seed": 7, **others}
 
 
-DOCUMENTS: Mapping[str, Document] = {
-    d["name"]: d
-    for d in (
-        _job("table-alone", _TABLE, 400, 1, searcher="regularized_evolution"),
-        _job("digits-alone", _DIGITS, 16, 1),
-        _job("digits-four", _DIGITS, 16, 4),
-        _job("guided-alone", _TABLE, 40, 1, searcher="predictor_guided"),
-        _job("table-four", _TABLE, 300, 4, searcher="random"),
-        _job("cost-four", _COST, 200, 4),
-    )
-}
-"""With 1 and with 4 trials at once; free ones, and some of which each takes a tenth of a second or more."""
+def documents(quarters: int = 4) -> list[Document]:
+    """With 1 and with 4 trials at once; free ones, and some of which each takes a tenth of a second or more.
+
+    Args:
+        quarters: the size of the jobs, 4 being the whole.
+    """
+    return [
+        _job("table-alone", _TABLE, 100 * quarters, 1, searcher="regularized_evolution"),
+        _job("digits-alone", _DIGITS, 4 * quarters, 1),
+        _job("digits-four", _DIGITS, 4 * quarters, 4),
+        _job("guided-alone", _TABLE, 10 * quarters, 1, searcher="predictor_guided"),
+        _job("table-four", _TABLE, 75 * quarters, 4, searcher="random"),
+        _job("cost-four", _COST, 50 * quarters, 4),
+    ]
 
 
 def worker_alone(document: Document) -> bool:
@@ -59,10 +62,14 @@ def worker_alone(document: Document) -> bool:
     return bool(document["budget"]["parallel_trial_count"] == 1)
 
 
-@cache
-def undisturbed(name: str) -> dict[int, Finding]:
+def undisturbed(document: Document) -> dict[int, Finding]:
     """By number, what a job finds that nothing disturbs."""
-    result = nas.search(DOCUMENTS[name], executor="inline")
+    return _searched(json.dumps(document))
+
+
+@cache
+def _searched(document: str) -> dict[int, Finding]:
+    result = nas.search(json.loads(document), executor="inline")
     return {
         t.number: (t.order or 0, t.state.value, t.architecture.key, readable(t.architecture), untimed(t.metrics))
         for t in result.all_trials

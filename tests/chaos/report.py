@@ -20,6 +20,8 @@ class Report:
     seconds: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     """By kind."""
+    spared: Counter[str] = field(default_factory=Counter)
+    """Faults drawn that would have broken more than is promised, by kind; others came in their place."""
     in_work: int = 0
     """Of the faults of runners, those that met one which had claimed a job."""
     jobs: int = 0
@@ -51,6 +53,7 @@ class Report:
         lines = [
             f"{self.database} (seed {self.seed}): {self.faults.total()} faults in {self.seconds:.0f} s",
             f"  faults    {kinds or 'none'}; {self.in_work} met a runner with jobs",
+            f"  spared    {', '.join(f'{n} {kind}' for kind, n in self.spared.items() if n) or 'none'}",
             f"  jobs      {self.jobs}, with {self.trials} trials, {self.retried} of them started more than once",
             f"  leases    {self.leases_lost} found lost by runners that came back",
             f"  compared  {self.undisturbed} jobs of one worker with an undisturbed search; {self.writes} writes",
@@ -83,7 +86,7 @@ def judged(job_id: str, seen: Seen) -> Iterable[str]:
 
 
 def _differences(told: str, seen: Seen) -> Iterable[str]:
-    expected = undisturbed(seen.document["name"])
+    expected = undisturbed(seen.document)
     actual = {t["number"]: found(t) for t in seen.last}
     different = [n for n in sorted(expected | actual) if expected.get(n) != actual.get(n)]
     if different:

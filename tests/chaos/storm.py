@@ -9,15 +9,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from nas.trial import MAX_ATTEMPTS, MAX_LOSSES
 from tests.chaos import databases
 from tests.chaos.databases import Database, Kind
-from tests.chaos.jobs import DOCUMENTS, undisturbed, worker_alone
+from tests.chaos.jobs import documents, undisturbed, worker_alone
 from tests.chaos.processes import (
     Process,
     cleanup,
@@ -36,6 +37,10 @@ UP = 5.0
 """Seconds that an API lives at least, so that some requests are answered."""
 SPARED = 15.0
 """Seconds after which a runner is killed even if it could not claim a job yet."""
+PATIENCE = 5.0
+"""Seconds for which a fault waits for something to strike, before one of another kind takes its place."""
+RESERVE = 5
+"""Attempts that a trial keeps from the storm: it is promised so many, and a busy host may need the last ones."""
 QUIET = 240.0
 """Seconds that the jobs may take to end once the faults have stopped."""
 
@@ -131,7 +136,10 @@ class Fleet:
 
 
 class Storm:
-    """Draws faults from a seed, and strikes. Each returns whether there was something to strike."""
+    """Draws faults from a seed, and strikes. Each returns whether there was something to strike.
+
+    A trial is promised so many attempts and no more, so what would use up the last ones is spared meanwhile.
+    """
 
     def __init__(self, fleet: Fleet, seed: int, report: Report) -> None:
         self._fleet, self._random, self._report = fleet, random.Random(seed), report
@@ -143,15 +151,21 @@ class Storm:
         }
         if fleet.database.cluster is not None:
             self._kinds["database crashed"] = (4, self._crash_database)
+        self._drawn = self._draw(self._kinds)
 
-    def strike(self) -> None:
-        """One fault, of a kind for which there is something to strike."""
-        left = dict(self._kinds)
-        while left:
-            kind = self._random.choices(list(left), [weight for weight, _ in left.values()])[0]
-            if left.pop(kind)[1]():
-                self._report.faults[kind] += 1
-                return
+    def strike(self, waited: float) -> bool:
+        """One fault, of the kind that was drawn, or of another after `PATIENCE`; whether one took place."""
+        left, kind = dict(self._kinds), self._drawn
+        while not left.pop(kind)[1]():
+            if waited < PATIENCE or not left:
+                return False
+            kind = self._draw(left)
+        self._report.faults[kind] += 1
+        self._drawn = self._draw(self._kinds)
+        return True
+
+    def _draw(self, kinds: Mapping[str, tuple[int, Callable[[], bool]]]) -> str:
+        return self._random.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
 
     def pause(self) -> float:
         """Seconds until the next fault."""
@@ -183,7 +197,7 @@ class Storm:
 
     def _kill_ray_worker(self) -> bool:
         workers = sorted(ray_workers(self._fleet.ray), key=lambda p: p.pid)
-        if not workers:
+        if not workers or self._spared("Ray worker", self._fleet.database.most_tried()[1] >= MAX_LOSSES - 1):
             return False
         self._random.choice(workers).kill()
         return True
@@ -193,12 +207,18 @@ class Storm:
         self._fleet.database.cluster.crash()
         return True
 
+    def _spared(self, whom: str, when: bool) -> bool:
+        self._report.spared[whom] += when
+        return when
+
     def _a_runner(self) -> Process | None:
         """One that runs and has claimed jobs; else one that has had its time."""
         up = [r for r in self._fleet.runners if r.exit_code is None and r.stopped_until is None]
         busy = [r for r in up if r.said("job claimed")]
         late = [r for r in up if time.monotonic() - r.started_at > SPARED]
         if not busy and not late:
+            return None
+        if self._spared("runner", self._fleet.database.most_tried()[0] >= MAX_ATTEMPTS - RESERVE):
             return None
         self._report.in_work += bool(busy)
         return self._random.choice(busy or late)
@@ -211,16 +231,27 @@ def run(
     minutes: float,
     seed: int = 0,
     at_once: int = 6,
+    quarters: int = 4,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Faults until there were so many, or the time is spent; then quiet until every job is over, and the verdict.
 
+    Args:
+        kind: of database.
+        faults: how many.
+        minutes: that they may take.
+        seed: of the faults.
+        at_once: jobs that are kept going.
+        quarters: the size of the jobs; see `documents`.
+        say: told how far it is.
+
     Raises:
         LookupError: there is no such database here.
     """
-    for name, document in DOCUMENTS.items():
+    work = documents(quarters)
+    for document in work:
         if worker_alone(document):
-            undisturbed(name)  # measured before anything disturbs
+            undisturbed(document)  # measured before anything disturbs
     report = Report(kind, seed)
     with _folder() as folder, cleanup() as mark, databases.opened(kind, folder, mark) as database:
         if kind == "postgresql" and database.cluster is None:
@@ -229,7 +260,7 @@ def run(
         with _logs_kept(folder, report):
             fleet.start()
             started = time.monotonic()
-            with Witness(f"http://127.0.0.1:{fleet.port}", at_once) as witness:
+            with Witness(f"http://127.0.0.1:{fleet.port}", work, at_once) as witness:
                 _disturb(fleet, Storm(fleet, seed, report), report, faults, started + 60 * minutes, say)
                 _let_end(fleet, witness, report)
                 report.seconds = time.monotonic() - started
@@ -243,12 +274,12 @@ def _disturb(
     following = time.monotonic() + storm.pause()
     while report.faults.total() < faults and time.monotonic() < end:
         fleet.tend()
-        if time.monotonic() >= following:
-            storm.strike()
+        waited = time.monotonic() - following
+        if waited >= 0 and storm.strike(waited):
             following = time.monotonic() + storm.pause()
             if report.faults.total() % 10 == 0:
                 say(f"{report.database}: {report.faults.total()} faults")
-        time.sleep(0.1)
+        time.sleep(0.2)
     if report.faults.total() < faults:
         report.violations.append(f"the time was over after {report.faults.total()} of {faults} faults")
 

@@ -7,13 +7,13 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from tests.chaos.jobs import DOCUMENTS, Document
+from tests.chaos.jobs import Document
 
 OPEN = ("PENDING", "RUNNING")
 OVER = ("SUCCEEDED", "FAILED", "CANCELLED")
@@ -43,14 +43,14 @@ class Seen:
 class Witness:
     """Keeps so many jobs going over HTTP until told that it is enough, and asks again until it is answered."""
 
-    def __init__(self, url: str, at_once: int) -> None:
+    def __init__(self, url: str, documents: Sequence[Document], at_once: int) -> None:
         self.jobs: dict[str, Seen] = {}
         self.violations: list[str] = []
         self.answers: Counter[str] = Counter()
         """Requests by what came of them: statuses, and "no answer"."""
         self._http = httpx.Client(base_url=url, timeout=20)
         self._at_once = at_once
-        self._documents = itertools.cycle(DOCUMENTS.values())
+        self._documents = itertools.cycle(documents)
         self._enough, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
 

@@ -60,8 +60,8 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Served]:
-    """A server on a database of its own in `folder`, until the block ends."""
+def served(folder: Path, *, predictors: bool = True) -> Iterator[Served]:
+    """A server on a database of its own in `folder`, until the block ends; to fit predictors takes a while."""
     url = f"sqlite:///{folder}/nas.db"
     store = open_store(url, lease_seconds=LEASE_SECONDS)
     try:
@@ -73,8 +73,8 @@ def served(folder: Path) -> Iterator[Served]:
     finally:
         store.close()
     with _server(url, folder) as address:
-        predictors = _fitted(address, text, over[0])
-        yield Served(address, text, over, [*over, *waiting], expendable, predictors)
+        fitted = _fitted(address, text, over[0]) if predictors else ["none-is-here"]
+        yield Served(address, text, over, [*over, *waiting], expendable, fitted)
 
 
 def _ran(store: SqlStore, state: JobState | None) -> str:
@@ -116,6 +116,7 @@ def _server(database: str, folder: Path) -> Iterator[str]:
         try:
             address = f"http://127.0.0.1:{port}"
             _until(lambda: httpx.get(f"{address}/healthz").status_code == 200)
+            httpx.get(f"{address}/openapi.json", timeout=UP_SECONDS)  # made once, which takes seconds
             yield address
         finally:
             process.terminate()

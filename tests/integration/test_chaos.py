@@ -12,11 +12,11 @@ from tests.chaos.storm import run
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_nothing_is_lost_under_kill_9(kind: Kind) -> None:
     try:
-        report = run(kind, faults=12, minutes=3, at_once=4, seed=3)
+        report = run(kind, faults=12, minutes=8, at_once=4, quarters=1, seed=3)
     except LookupError as error:
         pytest.skip(str(error))
     assert report.kept, str(report)

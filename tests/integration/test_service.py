@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from nas.job import JobSpec, JobState
@@ -122,6 +123,32 @@ def test_a_job_over_http_from_document_to_front(server: httpx.Client) -> None:
     assert refused.status_code == 422
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["faults"][0]["path"] == "objectives.0.metric"
+
+
+@pytest.mark.timeout(300)
+def test_a_runner_that_dies_is_started_again(database: str, tmp_path: Path) -> None:
+    whole = start(["serve", "--port", str(free_port()), "--executor", "inline"], database, tmp_path)
+
+    def runners() -> list[psutil.Process]:
+        return [p for p in psutil.Process(whole.pid).children() if "runner" in p.cmdline()]
+
+    def claimed() -> int:
+        return (tmp_path / "out.log").read_text().count("job claimed")
+
+    until(runners)
+    store = open_store(database)
+    job_id = store.submit(JobSpec.parse({**SMALL, "budget": {"max_trial_count": 5000}})).id
+    for deaths in range(2):
+        until(lambda so_far=deaths: claimed() > so_far)
+        (runner,) = runners()
+        runner.kill()
+        until(lambda dead=runner: any(p.pid != dead.pid for p in runners()))
+    until(lambda: claimed() > 2)
+    store.request(job_id, "cancel")
+    until(lambda: store.job(job_id).state is JobState.CANCELLED)
+    whole.terminate()
+    assert whole.wait(timeout=60) == 0
+    store.close()
 
 
 @pytest.mark.timeout(300)

@@ -103,6 +103,7 @@ def test_elsewhere_keys_are_always_asked_for(host: str) -> None:
         (f"GET /v1/jobs?key={TEXT[:-5]}", f"GET /v1/jobs?key=nas_{KEY.id}_***"),
         ("nothing to hide", "nothing to hide"),
     ],
+    ids=range(8),  # the key is drawn anew in each process
 )
 def test_secrets_are_masked(text: str, shown: str) -> None:
     assert masked(text) == shown

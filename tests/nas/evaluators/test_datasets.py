@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 
 from nas.evaluators import datasets
 from nas.evaluators.datasets import (
@@ -83,6 +84,13 @@ def test_digits_are_cut_for_good() -> None:
         assert part.x.dtype == np.float32
         assert part.y.dtype == np.int64
         assert np.bincount(part.y).min() >= 0.9 * len(part) / 10
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    digits = load_digits()
+    arrays = datasets._read(DIGITS)
+    np.testing.assert_array_equal(arrays["x_train"] * 16, digits.images)
+    np.testing.assert_array_equal(arrays["y_train"], digits.target)
 
 
 def test_what_checking_knows_of_digits_is_true() -> None:

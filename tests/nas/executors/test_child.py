@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import psutil
 import pytest
 from executor_contract import SPACE, TRIALS, Behave
@@ -21,6 +22,8 @@ from nas.contracts import Report
 from nas.executors.attempt import Task
 from nas.executors.child import Child, Limits
 from nas.executors.trace import LOG, STEPS
+from nas.job import JobSpec
+from nas.runner import Study
 from nas.trial import Broken, BrokenKind, Measured, Outcome, Proposal, Trace
 
 FIRST, SECOND = (cloudpickle.dumps(t.proposal) for t in TRIALS[:2])
@@ -217,6 +220,37 @@ def test_a_task_that_cannot_be_read_says_so() -> None:
     reason = "the task cannot be read: ModuleNotFoundError: No module named 'no_such_module'"
     assert child.attempt(FIRST) == Broken(BrokenKind.FAILED, reason)
     child.close()
+
+
+LOADED = """
+import pickle, sys
+from pathlib import Path
+task, proposal = (pickle.loads(Path(p).read_bytes()) for p in sys.argv[1:])
+from nas.executors.attempt import attempt
+assert attempt(task, proposal).metrics
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+TABLE = {"kind": "tabular", "table": "nas-bench-201", "metrics": {"accuracy": "accuracy"}}
+DIGITS = {"kind": "training", "dataset": "digits", "epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("space", "evaluator", "heavy"),
+    [("nas-bench-201", TABLE, set()), ("nas-bench-201", "cost", set()), ("digits-tiny", DIGITS, {"torch"})],
+)
+def test_what_is_slow_to_load_is_loaded_by_who_needs_it(
+    space: str, evaluator: Any, heavy: set[str], tmp_path: Path
+) -> None:
+    objective = "max macs" if evaluator == "cost" else "max accuracy"
+    study = Study.of(JobSpec.parse({"space": space, "evaluator": evaluator, "objectives": [objective]}))
+    files = [tmp_path / "task", tmp_path / "proposal"]
+    work = Task(study.evaluator, study.space), Proposal(study.space.sample(np.random.default_rng(0)))
+    for file, value in zip(files, work, strict=True):
+        file.write_bytes(cloudpickle.dumps(value))
+    told = subprocess.run(
+        [sys.executable, "-c", LOADED, *map(str, files)], capture_output=True, text=True, check=True, timeout=100
+    )
+    assert {"torch", "ray", "sklearn", "pandas", "scipy", "pyarrow"} & set(told.stdout.split()) == heavy
 
 
 PARENT = """

@@ -48,6 +48,26 @@ class TestSqlStore(StoreContract):
         one.request(job_id, "cancel")
         assert lease.renew().state is JobState.CANCELLING
 
+    def test_twelve_runners_share_two_hundred_jobs(self, make: Make) -> None:
+        store = make(600.0)
+        ids = [store.submit(SPEC).id for _ in range(200)]
+        start = threading.Barrier(12)
+
+        def greedy(own: SqlStore) -> list[str]:
+            start.wait()
+            claimed = []
+            while (lease := own.claim()) is not None:
+                claimed.append(lease.renew().id)
+            return claimed
+
+        runners = [make(600.0) for _ in range(3)]  # of one process each: a pool of connections, four threads
+        with ThreadPoolExecutor(12) as pool:
+            claimed = [job_id for found in pool.map(greedy, runners * 4) for job_id in found]
+        # a claimer passes over a job that another one looks at; what all passed over is claimed next
+        while (lease := store.claim()) is not None:
+            claimed.append(lease.renew().id)
+        assert sorted(claimed) == sorted(ids)
+
     def test_a_host_whose_clock_is_wrong_robs_nobody(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         store, real = make(60.0), time.time
         job_id = store.submit(SPEC).id
