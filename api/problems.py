@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -109,6 +110,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseError)
     def database_away(request: Request, error: DatabaseError) -> JSONResponse:
+        structlog.get_logger().warning("the database does not answer", reason=str(error))
         headers = {"Retry-After": str(RETRY_AFTER)}
         return problem(503, "the database does not answer; try again", headers=headers)
 

@@ -107,7 +107,7 @@ class EnduringLease:
             if numbers[0] < len(now) and changed(now[numbers[0]]):
                 return [now[number] for number in numbers]
             if _refused(failure):
-                raise Unwritable(str(failure)) from failure
+                raise Unwritable("the database takes no such values") from failure  # clients read it
         raise failure
 
     def _insist(self, call: Callable[[], T]) -> T:

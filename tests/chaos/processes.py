@@ -166,6 +166,18 @@ def ray_node(name: str, mark: str, folder: Path, log: Path, arguments: Sequence[
     return Process(name, command, environment(mark, **env), log)
 
 
+def node_up(node: Process) -> None:
+    """Wait for a Ray node that was started; one that gives up, as on a busy host, is started again."""
+    until(lambda: restarted(node) and node.said("Ray runtime started"), 180, f"{node.name} to start")
+
+
+def restarted(process: Process) -> bool:
+    """Start a process again if it has ended; always true."""
+    if process.exit_code is not None:
+        process.start()
+    return True
+
+
 def ray_workers(node: Process) -> list[psutil.Process]:
     """The processes under a Ray node that evaluate: actors, and what they started themselves."""
     found = []

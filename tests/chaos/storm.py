@@ -24,6 +24,7 @@ from tests.chaos.processes import (
     cleanup,
     environment,
     free_port,
+    node_up,
     ray_node,
     ray_workers,
     until,
@@ -91,12 +92,12 @@ class Fleet:
         """Bring everything up."""
         self.ray.start()
         self.migration.start()
-        self.migration.wait_for("at revision", 60)
+        self.migration.wait_for("at revision", 120)
         self.database.keep_book()
-        self.ray.wait_for("Ray runtime started", 60)
+        node_up(self.ray)
         for process in self.processes:
             process.start()
-        until(self.ready, 60, "the API")
+        until(self.ready, 120, "the API")
 
     def ready(self) -> bool:
         """Whether the API says so."""

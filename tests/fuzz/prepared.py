@@ -16,10 +16,9 @@ from typing import Any
 import httpx
 
 from nas.access import Role, new_key
-from nas.contracts import Lease
+from nas.contracts import Lease, Store
 from nas.job import JobSpec, JobState
 from nas.storage import open_store
-from nas.storage.sql import SqlStore
 from nas.trial import Broken, BrokenKind, Measured, Proposal
 from search_spaces.load import space_of
 
@@ -77,7 +76,7 @@ def served(folder: Path, *, predictors: bool = True) -> Iterator[Served]:
         yield Served(address, text, over, [*over, *waiting], expendable, fitted)
 
 
-def _ran(store: SqlStore, state: JobState | None) -> str:
+def _ran(store: Store, state: JobState | None) -> str:
     """A job with finished trials; None: a runner holds it, and two trials are open."""
     job = store.submit(JobSpec.parse(DOCUMENT))
     lease = store.claim(job.id)
@@ -131,7 +130,8 @@ def _fitted(address: str, key: str, job: str) -> list[str]:
         for metrics in (["macs"], ["params"]):
             answer = client.post("/v1/predictors", json={"job": job, "metrics": metrics}).raise_for_status()
             path = answer.headers["location"]
-            _until(lambda path=path: client.get(path).json()["state"] == "READY")
+            while client.get(path).json()["state"] == "FITTING":
+                time.sleep(0.2)
             found.append(answer.json()["id"])
         return found
 

@@ -6,6 +6,8 @@ import gzip
 import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,15 @@ def test_digits_are_those_of_scikit_learn() -> None:
     arrays = datasets._read(DIGITS)
     np.testing.assert_array_equal(arrays["x_train"] * 16, digits.images)
     np.testing.assert_array_equal(arrays["y_train"], digits.target)
+
+
+def test_digits_are_read_without_loading_scikit_learn() -> None:
+    """A worker would take as long for it as for torch."""
+    script = (
+        "import sys; from nas.evaluators.datasets import load; load('digits'); print('sklearn' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=200)
+    assert told.stdout.strip() == "False"
 
 
 def test_what_checking_knows_of_digits_is_true() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import numpy as np
 import psutil
 import pytest
 from executor_contract import SPACE, TRIALS, Behave
@@ -231,26 +230,20 @@ assert attempt(task, proposal).metrics
 print(*{name.partition(".")[0] for name in sys.modules})
 """
 TABLE = {"kind": "tabular", "table": "nas-bench-201", "metrics": {"accuracy": "accuracy"}}
-DIGITS = {"kind": "training", "dataset": "digits", "epochs": 1}
 
 
-@pytest.mark.parametrize(
-    ("space", "evaluator", "heavy"),
-    [("nas-bench-201", TABLE, set()), ("nas-bench-201", "cost", set()), ("digits-tiny", DIGITS, {"torch"})],
-)
-def test_what_is_slow_to_load_is_loaded_by_who_needs_it(
-    space: str, evaluator: Any, heavy: set[str], tmp_path: Path
-) -> None:
-    objective = "max macs" if evaluator == "cost" else "max accuracy"
-    study = Study.of(JobSpec.parse({"space": space, "evaluator": evaluator, "objectives": [objective]}))
+@pytest.mark.parametrize(("evaluator", "objective"), [(TABLE, "max accuracy"), ("cost", "max macs")])
+def test_what_is_slow_to_load_is_left_to_those_who_train(evaluator: Any, objective: str, tmp_path: Path) -> None:
+    document = {"space": "nas-bench-201", "evaluator": evaluator, "objectives": [objective]}
+    study = Study.of(JobSpec.parse(document))
     files = [tmp_path / "task", tmp_path / "proposal"]
-    work = Task(study.evaluator, study.space), Proposal(study.space.sample(np.random.default_rng(0)))
+    work = Task(study.evaluator, study.space), Proposal(study.space.sample(1, 0)[0])
     for file, value in zip(files, work, strict=True):
         file.write_bytes(cloudpickle.dumps(value))
     told = subprocess.run(
-        [sys.executable, "-c", LOADED, *map(str, files)], capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", LOADED, *map(str, files)], capture_output=True, text=True, check=True, timeout=200
     )
-    assert {"torch", "ray", "sklearn", "pandas", "scipy", "pyarrow"} & set(told.stdout.split()) == heavy
+    assert {"torch", "ray", "sklearn", "pandas", "scipy", "pyarrow"}.isdisjoint(told.stdout.split())
 
 
 PARENT = """
