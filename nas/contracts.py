@@ -42,6 +42,7 @@ __all__ = [
     "Submitter",
     "TokenReused",
     "TrialFilter",
+    "WorkersAway",
 ]
 
 
@@ -77,8 +78,12 @@ class Evaluator(Protocol):
         ...
 
 
+class WorkersAway(Exception):
+    """Where evaluations run cannot be reached; nothing says that a trial is to blame."""
+
+
 class Executor(Protocol):
-    """Runs evaluations somewhere."""
+    """Runs evaluations somewhere. Any method may raise `WorkersAway`."""
 
     @property
     def in_flight(self) -> int:

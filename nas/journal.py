@@ -41,6 +41,10 @@ class Journal:
         """A bug of the search itself ended a job."""
         log.error("search failed", error=trace)
 
+    def workers_away(self, reason: str) -> None:
+        """Where evaluations run cannot be reached; the job is handed back."""
+        log.warning("workers away", reason=reason)
+
     def lost(self, reason: str) -> None:
         """A job has gone to another runner."""
         log.warning("lease lost", reason=reason)

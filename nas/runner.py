@@ -13,7 +13,7 @@ from typing import Self
 from structlog.contextvars import bind_contextvars
 
 from nas.check import check
-from nas.contracts import Evaluator, Lease, LeaseLost, Queue, Searcher
+from nas.contracts import Evaluator, Lease, LeaseLost, Queue, Searcher, WorkersAway
 from nas.executors import ExecutorKind, opened
 from nas.executors.attempt import Task
 from nas.executors.simulated import clock
@@ -134,6 +134,10 @@ def run(
             raise
         except _Over:
             ending = Ending(JobState.QUEUED)
+        except WorkersAway as error:  # for another runner, or for this one a little later
+            journal.workers_away(str(error))
+            stop.wait(AWAY)
+            ending = Ending(JobState.QUEUED, str(error))
         except SpecError as error:
             ending = Ending(JobState.FAILED, str(error))
         except Exception as error:  # the loop's own bug: the job says so, the runner lives on

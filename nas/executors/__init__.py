@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-from nas.contracts import Executor
+from nas.contracts import Executor, WorkersAway
 from nas.executors.attempt import Task
 from nas.executors.inline import InlineExecutor
 from nas.executors.simulated import SimulatedExecutor
@@ -42,6 +42,9 @@ def opened(
         parallel: trials at once, at most.
         now: where a simulated clock stands, in seconds.
         slots: shared with other jobs of the session; None: as if it were alone.
+
+    Raises:
+        WorkersAway: Ray cannot be reached.
     """
     if kind == "inline":
         yield InlineExecutor(task)
@@ -49,11 +52,16 @@ def opened(
     if kind == "simulated":
         yield SimulatedExecutor(task, parallel, now)
         return
+    from ray.exceptions import RayError
+
     from nas.executors.ray import RayExecutor, connected
 
-    with connected(parallel):
-        executor = RayExecutor(task, parallel, slots)
-        try:
-            yield executor
-        finally:
-            executor.close()
+    try:
+        with connected(parallel):
+            executor = RayExecutor(task, parallel, slots)
+            try:
+                yield executor
+            finally:
+                executor.close()
+    except RayError as error:  # what becomes of a trial is an outcome; this is the cluster itself
+        raise WorkersAway(f"Ray cannot be reached: {type(error).__name__}") from error

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import create_engine, exc, make_url, text
 from structlog.testing import capture_logs
 
-from nas.contracts import LeaseLost
+from nas import executors, runner
+from nas.contracts import LeaseLost, WorkersAway
 from nas.executors import ExecutorKind
 from nas.job import JobSpec, JobState
 from nas.journal import Journal
@@ -476,6 +477,35 @@ def test_the_metrics_port_tells_whether_the_loop_turns_and_the_database_answers(
     journal._answered -= 1000
     journal.turned()
     assert (status("/healthz"), status("/readyz")) == ("200", "503")
+
+
+def test_a_cluster_that_is_away_costs_the_job_nothing(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    want, opened, falls = calm(spec()), executors.opened, iter([True, True, False])
+
+    @contextmanager
+    def falling(*given: Any) -> Iterator[Any]:
+        with opened(*given) as executor:
+            if next(falls):
+                ask, calls = executor.outcomes, iter(range(9))
+
+                def outcomes(timeout: float) -> Iterator[Any]:
+                    if next(calls) == 2:
+                        raise WorkersAway("gone")
+                    return ask(timeout)
+
+                monkeypatch.setattr(executor, "outcomes", outcomes)
+            yield executor
+
+    monkeypatch.setattr(runner, "opened", falling)
+    monkeypatch.setattr(runner, "AWAY", 0.01)
+    job_id = store.submit(spec()).id
+    ending = run(store.claim(job_id), "inline")
+    assert (ending.state, ending.reason) == (JobState.QUEUED, "gone")
+    waiting = store.trials(job_id)[-1]
+    assert (waiting.state, waiting.attempt, waiting.losses) == (TrialState.PENDING, 1, 0)
+    with serving(store, Stop()):
+        until(lambda: store.job(job_id).state.over)
+    assert history(store, job_id) == want
 
 
 def test_a_job_of_this_process_needs_no_runner(store: Any) -> None:
