@@ -105,9 +105,13 @@ def _postgresql(url: URL) -> Engine:
 
 def _on_postgresql_connect(connection: psycopg.Connection, record: ConnectionPoolEntry) -> None:
     # A runner whose host vanished in the middle of a write must not keep its job locked until TCP notices.
-    connection.autocommit = True
-    connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-    connection.autocommit = False
+    try:
+        connection.autocommit = True
+        connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+        connection.autocommit = False
+    except BaseException:  # the server went away at this very moment; nobody else knows of the connection
+        connection.close()
+        raise
 
 
 def _sqlite(url: URL) -> Engine:

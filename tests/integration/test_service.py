@@ -135,20 +135,22 @@ def test_a_runner_that_dies_is_started_again(database: str, tmp_path: Path) -> N
     def claimed() -> int:
         return (tmp_path / "out.log").read_text().count("job claimed")
 
-    until(runners)
-    store = open_store(database)
-    job_id = store.submit(JobSpec.parse({**SMALL, "budget": {"max_trial_count": 5000}})).id
-    for deaths in range(2):
-        until(lambda so_far=deaths: claimed() > so_far)
-        (runner,) = runners()
-        runner.kill()
-        until(lambda dead=runner: any(p.pid != dead.pid for p in runners()))
-    until(lambda: claimed() > 2)
-    store.request(job_id, "cancel")
-    until(lambda: store.job(job_id).state is JobState.CANCELLED)
-    whole.terminate()
-    assert whole.wait(timeout=60) == 0
-    store.close()
+    try:
+        until(runners)
+        store = open_store(database)
+        job_id = store.submit(JobSpec.parse({**SMALL, "budget": {"max_trial_count": 5000}})).id
+        for deaths in range(2):
+            until(lambda so_far=deaths: claimed() > so_far)
+            (runner,) = runners()
+            runner.kill()
+            runner.wait(60)
+        until(lambda: claimed() > 2)
+        store.request(job_id, "cancel")
+        until(lambda: store.job(job_id).state is JobState.CANCELLED)
+        store.close()
+    finally:
+        whole.terminate()
+        assert whole.wait(timeout=60) == 0
 
 
 @pytest.mark.timeout(300)

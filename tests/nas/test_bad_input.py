@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -79,7 +80,7 @@ def test_an_objective_missing_in_some_trials(searcher: Any) -> None:
 
 def test_an_objective_that_is_never_delivered_stops_the_job_with_its_name() -> None:
     reason, result = failed(lambda arch: {"acc": 0.5, "latency_ms": 1.0}, max_failed_trial_count=3)
-    assert reason.startswith("3 trials failed; the last, trial ")
+    assert re.match(r"[3-9] trials failed; the last, trial ", reason)  # those that ran together end together
     assert "the evaluator gave no accuracy; it gave " in reason
     assert "acc, latency_ms" in reason
     assert {t.state for t in result.all_trials} <= {TrialState.FAILED, TrialState.CANCELLED}

@@ -138,11 +138,9 @@ def test_every_fault_is_named_with_what_is_allowed(table: str) -> None:
 
 def test_faults_of_the_file_itself(tmp_path: Path) -> None:
     assert "is not there" in faults(config(str(tmp_path / "none.csv")))["table"]
-    assert ".parquet or .csv" in faults(config(str(tmp_path / "table.xlsx")))["table"]
-    assert (
-        "is not there" in faults(config(str(tmp_path)))["table"]
-        or "allowed" in faults(config(str(tmp_path)))["table"]
-    )
+    for path in (tmp_path / "table.xlsx", tmp_path):
+        with pytest.raises(ValidationError, match=r"files that end in \.parquet or \.csv"):
+            config(str(path))
     for name, content in (("a.parquet", b"no parquet"), ("b.csv", b""), ("c.csv", b"\xff\xfe\x00")):
         (tmp_path / name).write_bytes(content)
         assert "cannot be read" in faults(config(str(tmp_path / name)))["table"]
@@ -191,7 +189,10 @@ def test_over_http_only_names_in_the_registry(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("NAS_DATA_DIR", str(registry))
     assert config("shop.csv").remote_faults() == []
     assert ask(config("shop.csv").bind(SHOP, 0), colour="None", hat=True, size=2.5)["latency_ms"] == 2.0
-    for path in ("secret.csv", "../secret.csv", str(tmp_path / "secret.csv"), "words.txt", "..", ""):
+    for path in ("words.txt", "..", ""):
+        with pytest.raises(ValidationError, match="is not allowed"):
+            config(path)
+    for path in ("secret.csv", "../secret.csv", str(tmp_path / "secret.csv"), "/etc/passwd.csv"):
         (fault,) = config(path).remote_faults()
         assert fault.path == "table"
         assert fault.message.endswith("allowed: nas-bench-201, or a file in the data registry: shop.csv")
@@ -266,7 +267,8 @@ def test_a_table_of_the_package_is_of_its_own_choices_and_metrics() -> None:
     assert fault.path == "metrics.latency_ms"
     assert "allowed: accuracy, accuracy_seed" in fault.message
     assert 'did you mean "latency_ms_raspi4"?' in fault.message
-    assert 'did you mean "nas-bench-201"?' in faults(config("nas-bench-21"))["table"]
+    with pytest.raises(ValidationError, match='did you mean "nas-bench-201"'):
+        config("nas-bench-21")
 
 
 @pytest.mark.parametrize("registry", [False, True])
@@ -281,7 +283,8 @@ def test_a_file_is_never_taken_for_a_table_of_the_package(
         monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path))
     assert "table" in faults(config("nas-bench-201", metrics={}))  # the package's, of another space
     assert faults(config("nas-bench-201.parquet")) == {}
-    assert faults(config("./nas-bench-201"))["table"].startswith("'./nas-bench-201' is not allowed")
+    with pytest.raises(ValidationError, match=r"'\./nas-bench-201' is not allowed"):
+        config("./nas-bench-201")
 
 
 def test_several_columns_are_several_measurements(tmp_path: Path) -> None:
