@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from api import body, models
+from api import body, models, queries
 from api.access import Viewer
 from api.allowed import Functions
 from api.openapi import PROBLEM, refusals
@@ -24,15 +24,15 @@ LIMITS = {
     "max_body_bytes": body.MAX_BYTES,
     "max_yaml_bytes": body.MAX_YAML_BYTES,
     "max_depth": body.MAX_DEPTH,
-    "max_page_size": models.MAX_PAGE,
-    "max_architectures": models.MAX_ARCHITECTURES,
+    "max_page_size": queries.MAX_PAGE,
+    "max_architectures": queries.MAX_ARCHITECTURES,
     "max_objectives": MAX_OBJECTIVES,
     "max_trial_count": MAX_TRIALS,
 }
 
 
 @router.get("", response_model=models.Capabilities, responses=refusals(422))
-def get_capabilities(who: Viewer, functions: Functions, query: Annotated[models.Query, Query()]) -> JSONResponse:
+def get_capabilities(who: Viewer, functions: Functions, query: Annotated[queries.Query, Query()]) -> JSONResponse:
     """What documents may name, and how much may be asked for at once."""
     return JSONResponse(
         {

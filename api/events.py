@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from api import models
+from api import queries
 from api.access import JobId, Store, Viewer, own_job
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
@@ -64,7 +64,7 @@ class _Stream(EventSourceResponse):
 async def stream_events(
     watches: Annotated[Watches, Depends(_watches)],
     job: Annotated[Job, Depends(_own_job)],
-    query: Annotated[models.EventQuery, Query()],
+    query: Annotated[queries.EventQuery, Query()],
     last_event_id: LastEventId = None,
 ) -> EventSourceResponse:
     """What happens to the job, as server-sent events. A listener that comes again loses nothing."""

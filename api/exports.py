@@ -9,7 +9,7 @@ from typing import IO, Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from api import models
+from api import queries
 from api.access import JobId, Store, Viewer, own_job, while_there
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
@@ -52,7 +52,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["trials"], responses={"default": PRO
 
 @router.get(JOB + "/trials:export", response_class=StreamingResponse, responses=_RESPONSES)
 def export_trials(
-    store: Store, who: Viewer, job_id: JobId, query: Annotated[models.Export, Query()]
+    store: Store, who: Viewer, job_id: JobId, query: Annotated[queries.Export, Query()]
 ) -> StreamingResponse:
     """All trials of a job as one file: CSV, JSON (an array of flat objects), or Parquet."""
     job = own_job(store, who, job_id)

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias, TypeVar, cast
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from api import kept_fronts, models
+from api import kept_fronts, models, queries
 from api.access import JobId, Store, Viewer, own_job, while_there
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
@@ -38,7 +38,7 @@ Fronts: TypeAlias = Annotated[kept_fronts.Fronts, Depends(_fronts)]
     responses=refusals(404, 422),
 )
 def get_pareto_front(
-    store: Store, who: Viewer, fronts: Fronts, job_id: JobId, query: Annotated[models.FrontQuery, Query()]
+    store: Store, who: Viewer, fronts: Fronts, job_id: JobId, query: Annotated[queries.FrontQuery, Query()]
 ) -> Response:
     """The best trade-offs found by now, for the document's objectives and constraints or for others.
 
@@ -72,7 +72,7 @@ class _Asked:
     """Each metric that the query names, and where."""
 
     @classmethod
-    def of(cls, query: models.FrontQuery, documents: Problem) -> _Asked:
+    def of(cls, query: queries.FrontQuery, documents: Problem) -> _Asked:
         """What is asked; what the query leaves out is as in the document. Raises `Refused`, 422."""
         faults: list[Fault] = []
         objectives = _parsed("objective", query.objective, Objective.parse, faults)

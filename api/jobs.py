@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, Response
 
-from api import models, pages
+from api import models, pages, queries
 from api.access import Admin, JobId, Store, Submitter, Viewer, own_job, while_there
 from api.allowed import Functions
 from api.body import PATCH_TYPES, Document, OptionalPatch, Patch
@@ -46,8 +46,8 @@ IfMatch: TypeAlias = Annotated[
         description="the ETag that the job came with; an edit in between is then answered with 412",
     ),
 ]
-NoQuery: TypeAlias = Annotated[models.Query, Query()]
-Submission: TypeAlias = Annotated[models.Submission, Query()]
+NoQuery: TypeAlias = Annotated[queries.Query, Query()]
+Submission: TypeAlias = Annotated[queries.Submission, Query()]
 
 _SUBMITTED: dict[int | str, dict[str, Any]] = {
     200: {"model": models.Validated, "description": "The document is valid (validate_only)"},
@@ -85,7 +85,7 @@ def submit_job(
 
 
 @router.get("", response_model=models.JobList, responses=refusals(400, 422))
-def list_jobs(who: Viewer, store: Store, query: Annotated[models.JobPage, Query()]) -> JSONResponse:
+def list_jobs(who: Viewer, store: Store, query: Annotated[queries.JobPage, Query()]) -> JSONResponse:
     """Jobs, the newest first unless `order_by` says otherwise."""
     states = tuple(sorted(set(query.state)))
     which = JobFilter(states, project=who.project, owner=query.owner, name=query.name)
@@ -183,7 +183,7 @@ def _submit(
     store: contracts.Store,
     functions: tuple[str, ...],
     document: Mapping[str, Any],
-    query: models.Submission,
+    query: queries.Submission,
     key: str | None,
     digest: str,
 ) -> JSONResponse:

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from api.examples import EXAMPLES, answers
-from api.models import MAX_ARCHITECTURES, Problem
+from api.models import Problem
+from api.queries import MAX_ARCHITECTURES
 from nas.job import JobSpec
 from nas.predictor_documents import Candidates, PredictorSpec
 from search_spaces.load import SpaceDocument, names

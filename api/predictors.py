@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias, cast
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from api import models, pages
+from api import models, pages, queries
 from api.access import Admin, Store, Submitter, Viewer, own_job
 from api.body import Document
 from api.openapi import PROBLEM, SECONDS, body_of, refusals
@@ -53,7 +53,7 @@ Desk: TypeAlias = Annotated[PredictorDesk, Depends(_desk)]
     openapi_extra=body_of("PredictorSpec"),
 )
 def fit_predictor(
-    store: Store, who: Submitter, desk: Desk, document: Document, query: Annotated[models.Query, Query()]
+    store: Store, who: Submitter, desk: Desk, document: Document, query: Annotated[queries.Query, Query()]
 ) -> JSONResponse:
     """Have a predictor fitted on a job's trials; look at it until it is READY or FAILED."""
     with _refusals():
@@ -63,7 +63,7 @@ def fit_predictor(
 
 
 @router.get("", response_model=models.PredictorList, responses=refusals(400, 404, 422))
-def list_predictors(store: Store, who: Viewer, query: Annotated[models.PredictorPage, Query()]) -> JSONResponse:
+def list_predictors(store: Store, who: Viewer, query: Annotated[queries.PredictorPage, Query()]) -> JSONResponse:
     """The predictors of a job, the newest first."""
     job = own_job(store, who, query.job)
     which = ("predictors", job.id)
@@ -76,7 +76,7 @@ def list_predictors(store: Store, who: Viewer, query: Annotated[models.Predictor
 
 @router.get(PREDICTOR, response_model=models.Predictor, responses=refusals(404, 422))
 def get_predictor(
-    store: Store, who: Viewer, desk: Desk, predictor_id: PredictorId, query: Annotated[models.Query, Query()]
+    store: Store, who: Viewer, desk: Desk, predictor_id: PredictorId, query: Annotated[queries.Query, Query()]
 ) -> JSONResponse:
     """One predictor, with its quality once it is READY."""
     return JSONResponse(predictor_dict(desk.look(_own(store, who, predictor_id))))
@@ -84,7 +84,7 @@ def get_predictor(
 
 @router.delete(PREDICTOR, status_code=204, response_class=Response, responses=refusals(404, 422))
 def delete_predictor(
-    store: Store, who: Admin, predictor_id: PredictorId, query: Annotated[models.Query, Query()]
+    store: Store, who: Admin, predictor_id: PredictorId, query: Annotated[queries.Query, Query()]
 ) -> Response:
     """Forget a predictor."""
     _own(store, who, predictor_id)
@@ -114,7 +114,7 @@ def predict(
     desk: Desk,
     predictor_id: PredictorId,
     document: Document,
-    query: Annotated[models.Query, Query()],
+    query: Annotated[queries.Query, Query()],
 ) -> JSONResponse:
     """What is expected of architectures, in the order given."""
     predictor = desk.look(_own(store, who, predictor_id))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from api import models
+from api import models, queries
 from api.access import Viewer
 from api.body import Document
 from api.openapi import PROBLEM, body_of, refusals
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/spaces", tags=["spaces"], responses={"default": P
 
 
 @router.get("", response_model=models.SpaceList, responses=refusals(422))
-def list_spaces(who: Viewer, query: Annotated[models.Query, Query()]) -> JSONResponse:
+def list_spaces(who: Viewer, query: Annotated[queries.Query, Query()]) -> JSONResponse:
     """The presets."""
     return JSONResponse({"spaces": [space_summary(_declared(preset(name))) for name in presets()]})
 
@@ -38,7 +38,7 @@ def list_spaces(who: Viewer, query: Annotated[models.Query, Query()]) -> JSONRes
     responses=refusals(400, 413, 415, 422),
     openapi_extra=body_of("SpaceDocument"),
 )
-def validate_space(who: Viewer, document: Document, query: Annotated[models.Query, Query()]) -> JSONResponse:
+def validate_space(who: Viewer, document: Document, query: Annotated[queries.Query, Query()]) -> JSONResponse:
     """Check a space document and count its points; nothing is written."""
     try:
         return JSONResponse(space_dict(_declared(document)))
@@ -52,7 +52,7 @@ def validate_space(who: Viewer, document: Document, query: Annotated[models.Quer
     responses=refusals(400, 413, 415, 422),
     openapi_extra=body_of("SpaceToSample"),
 )
-def sample_space(who: Viewer, document: Document, query: Annotated[models.Draw, Query()]) -> JSONResponse:
+def sample_space(who: Viewer, document: Document, query: Annotated[queries.Draw, Query()]) -> JSONResponse:
     """Draw architectures, uniformly over choices; equal networks may come more than once."""
     try:
         space = _declared(_named(document["name"], "name") if set(document) == {"name"} else document)
@@ -72,7 +72,7 @@ def sample_space(who: Viewer, document: Document, query: Annotated[models.Draw, 
     openapi_extra=body_of("SpaceCostQuery"),
 )
 def cost_of_architectures(
-    who: Viewer, document: Document, query: Annotated[models.Query, Query()]
+    who: Viewer, document: Document, query: Annotated[queries.Query, Query()]
 ) -> JSONResponse:
     """What formulas say of architectures; nothing is built or trained."""
     try:
@@ -85,7 +85,7 @@ def cost_of_architectures(
 
 
 @router.get("/{name}", response_model=models.Space, responses=refusals(404, 422))
-def get_space(who: Viewer, name: str, query: Annotated[models.Query, Query()]) -> JSONResponse:
+def get_space(who: Viewer, name: str, query: Annotated[queries.Query, Query()]) -> JSONResponse:
     """A preset or, where no preset is called so, a reference network: a space of one point."""
     try:
         document = named(name)
@@ -107,9 +107,9 @@ def _asked(document: Mapping[str, Any]) -> tuple[Space, list[Architecture]]:
         space = _declared(source if isinstance(source, Mapping) else _named(source, ""))
     except SpecError as error:
         raise error.under("space") from None
-    if not isinstance(wanted, list) or not 1 <= len(wanted) <= models.MAX_ARCHITECTURES:
+    if not isinstance(wanted, list) or not 1 <= len(wanted) <= queries.MAX_ARCHITECTURES:
         message = (
-            f"{show(wanted)} is not allowed; allowed: a list of 1 to {models.MAX_ARCHITECTURES} architectures"
+            f"{show(wanted)} is not allowed; allowed: a list of 1 to {queries.MAX_ARCHITECTURES} architectures"
         )
         raise SpecError.at("architectures", message)
     return space, [_architecture(space, values, f"architectures.{i}") for i, values in enumerate(wanted)]

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 
-from api import models, pages
+from api import models, pages, queries
 from api.access import JobId, Store, Viewer, own_job, while_there
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
@@ -28,7 +28,7 @@ Number: TypeAlias = Annotated[int, Path(ge=0, lt=2**31)]
     responses=refusals(400, 404, 422),
 )
 def list_trials(
-    store: Store, who: Viewer, job_id: JobId, query: Annotated[models.TrialPage, Query()]
+    store: Store, who: Viewer, job_id: JobId, query: Annotated[queries.TrialPage, Query()]
 ) -> JSONResponse:
     """Trials of a job: by number, or with `after` those that finished since, in the order in which they did.
 
@@ -56,7 +56,7 @@ _Part: TypeAlias = tuple[Sequence[Trial], str | None]
 """Trials of a page, and the token of the next one."""
 
 
-def _by_number(store: contracts.Store, job_id: str, query: models.TrialPage) -> _Part:
+def _by_number(store: contracts.Store, job_id: str, query: queries.TrialPage) -> _Part:
     which = contracts.TrialFilter(tuple(query.state), query.feasible, query.key)
     listed = ("trials", job_id, sorted(query.state), query.feasible, query.key)
     start = pages.number(query.page_token, listed) if query.page_token else -1
@@ -65,7 +65,7 @@ def _by_number(store: contracts.Store, job_id: str, query: models.TrialPage) -> 
     return page, pages.token(str(page[-1].number), listed) if len(found) > len(page) else None
 
 
-def _by_order(store: contracts.Store, job_id: str, query: models.TrialPage) -> _Part:
+def _by_order(store: contracts.Store, job_id: str, query: queries.TrialPage) -> _Part:
     listed = ("finished", job_id, query.after)
     start = pages.number(query.page_token, listed) if query.page_token else query.after
     found = store.finished(job_id, -1 if start is None else start, query.page_size + 1)
