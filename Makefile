@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): about 1 GB, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $(READY)

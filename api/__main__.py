@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import ip_network
+from socket import socket
 
 import structlog
 import uvicorn
@@ -16,7 +20,7 @@ from nas.access import masked, takes_keys
 from nas.journal import Journal
 from nas.logs import configure
 from nas.outages import when_there
-from nas.settings import open_configured_store, read_settings
+from nas.settings import open_configured_artifacts, open_configured_store, read_settings
 from nas.storage import DatabaseError
 from search_spaces import SpecError
 
@@ -33,30 +37,56 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     try:
-        configure(read_settings().log_format)
+        settings = read_settings()
+        configure(settings.log_format)
         app = configured(options.host)
     except (SpecError, DatabaseError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT if isinstance(error, SpecError) else FAILED)
     logging.getLogger("uvicorn.access").addFilter(without_secrets)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=options.host,
         port=options.port,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         log_config=None,  # its lines go through `nas.logs`
         timeout_graceful_shutdown=LAST_ANSWERS,
     )
+    with suppress(KeyboardInterrupt):
+        Server(config).run()
+
+
+class Server(uvicorn.Server):
+    """Says when it answers, which people at a terminal and scripts wait for."""
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        structlog.get_logger().info(f"ready: http://{host}:{self.config.port}/docs")
 
 
 def configured(host: str) -> FastAPI:
     """The application as the environment wants it, to listen on `host`. Raises `SpecError` or `DatabaseError`."""
     settings = read_settings()
     needs_keys = takes_keys(settings.auth, host)  # before anything is touched
+    check_proxies(settings.trusted_proxies)
+    artifacts = open_configured_artifacts()
     store = when_there(open_configured_store, Journal())
     if needs_keys and not store.keys.all():
         structlog.get_logger().warning(NO_KEY)
     guard = Guard.of(settings, store.keys if needs_keys else None)
-    return create_app(store, guard, settings.allowed_functions)
+    return create_app(store, guard, settings.allowed_functions, artifacts)
+
+
+def check_proxies(proxies: Sequence[str]) -> None:
+    """Raises `SpecError` for a trusted proxy that is no address: who is trusted may claim any address."""
+    for proxy in proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            said = f"{proxy!r} is no IP address or network; allowed: 10.0.0.7, 10.0.0.0/8"
+            raise SpecError.at("FORWARDED_ALLOW_IPS", said) from None
 
 
 def without_secrets(record: logging.LogRecord) -> bool:

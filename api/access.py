@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from api.problems import Refused
 from nas import contracts
 from nas.access import OPEN, ApiKey, Keys, Principal, Role, key_id, opens
+from nas.artifacts import Artifacts
 from nas.job import ID, Job
 
 JobId: TypeAlias = Annotated[str, Path(pattern=f"^{ID}$")]
@@ -64,6 +65,11 @@ class KeyRing:
             self._right.popitem(last=False)
         return key
 
+    async def holds(self, key_id: str) -> bool:
+        """Whether the key of this id is valid now, by the database. Raises `DatabaseError`."""
+        key = await run_in_threadpool(self._keys.get, key_id)
+        return key is not None and key.valid(time.time())
+
 
 async def store_of(request: Request) -> contracts.Store:  # not a plain function: those go through a thread
     """The store of the application."""
@@ -73,13 +79,21 @@ async def store_of(request: Request) -> contracts.Store:  # not a plain function
 Store: TypeAlias = Annotated[contracts.Store, Depends(store_of)]
 
 
-async def principal(
+async def files_of(request: Request) -> Artifacts:
+    """The files of the application's jobs."""
+    return cast(Artifacts, request.app.state.artifacts)
+
+
+Files: TypeAlias = Annotated[Artifacts, Depends(files_of)]
+
+
+async def api_key(
     request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
-) -> Principal:
-    """Who asks. Raises `Refused`, 401, for a request without a valid key, where one is needed."""
+) -> ApiKey | None:
+    """The key of a request; None where none is needed. Raises `Refused`, 401, for one without a valid key."""
     ring: KeyRing | None = request.app.state.key_ring
     if ring is None:
-        return OPEN
+        return None
     if shown is None:
         raise _unknown("an API key is needed, as the header Authorization: Bearer nas_<id>_<secret>", "")
     key = await ring.find(shown.credentials)
@@ -89,7 +103,15 @@ async def principal(
         raise _unknown(
             f"the API key {key.id} was revoked" if key.revoked_at else f"the API key {key.id} has expired"
         )
-    return key.principal
+    return key
+
+
+Key: TypeAlias = Annotated[ApiKey | None, Depends(api_key)]
+
+
+async def principal(key: Key) -> Principal:
+    """Who asks."""
+    return OPEN if key is None else key.principal
 
 
 def needs(role: Role) -> Callable[..., Awaitable[Principal]]:

@@ -41,21 +41,28 @@ async def body(request: Request) -> bytes:
     return bytes(found)
 
 
-def document(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str, Any]:
-    """The document in the body, JSON or YAML.
+def content(request: Request, raw: Annotated[bytes, Depends(body)]) -> Any:
+    """What the body holds, JSON or YAML.
 
     Raises:
         Refused: 415 for another content type, 413 for too much, 400 for what cannot be parsed, 422 for what
-            is not a mapping or holds values that are not text, booleans or finite numbers.
+            holds values that are not text, booleans or finite numbers.
     """
     kind, unsaid = _content_type(request)
     if kind in JSON_TYPES or (unsaid and raw.lstrip().startswith(b"{")):
-        return _mapping_of(raw, "JSON", _parse_json)
+        return _parsed(raw, "JSON", _parse_json)
     if kind not in YAML_TYPES and not unsaid:
         raise _unread(kind, (*JSON_TYPES, *YAML_TYPES))
     if len(raw) > MAX_YAML_BYTES:
         raise Refused(413, f"YAML of more than {MAX_YAML_BYTES} bytes is not read; send JSON")
-    return _mapping_of(raw, "YAML", parse_text)
+    return _parsed(raw, "YAML", parse_text)
+
+
+def document(found: Annotated[Any, Depends(content)]) -> Mapping[str, Any]:
+    """The document in the body. Raises `Refused`, as `content` does, and 422 for what is not a mapping."""
+    if not isinstance(found, Mapping):
+        raise _wrong((), f"{show(found)} is not a document; a mapping is needed")
+    return found
 
 
 def patch(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str, Any]:
@@ -63,7 +70,7 @@ def patch(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str
     kind, unsaid = _content_type(request)
     if kind not in PATCH_TYPES and not unsaid:
         raise _unread(kind, PATCH_TYPES)
-    return _mapping_of(raw, "JSON", _parse_json)
+    return document(_parsed(raw, "JSON", _parse_json))
 
 
 def patch_if_any(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapping[str, Any]:
@@ -71,6 +78,7 @@ def patch_if_any(request: Request, raw: Annotated[bytes, Depends(body)]) -> Mapp
     return patch(request, raw) if raw else {}
 
 
+Content: TypeAlias = Annotated[Any, Depends(content)]
 Document: TypeAlias = Annotated[Mapping[str, Any], Depends(document)]
 Patch: TypeAlias = Annotated[Mapping[str, Any], Depends(patch)]
 OptionalPatch: TypeAlias = Annotated[Mapping[str, Any], Depends(patch_if_any)]
@@ -86,8 +94,8 @@ def _unread(kind: str, allowed: Sequence[str]) -> Refused:
     return Refused(415, f"content type {show(kind)} is not allowed; allowed: {', '.join(allowed)}")
 
 
-def _mapping_of(raw: bytes, name: str, parse: Callable[[str], Any]) -> Mapping[str, Any]:
-    """What the bytes hold in the format of this name. Raises `Refused`."""
+def _parsed(raw: bytes, name: str, parse: Callable[[str], Any]) -> Any:
+    """What the bytes hold in the format of this name, of bounded depth. Raises `Refused`."""
     try:
         found = parse(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -98,8 +106,6 @@ def _mapping_of(raw: bytes, name: str, parse: Callable[[str], Any]) -> Mapping[s
         raise Refused(400, f"the body is not valid {name}: {' '.join(str(error).split())}") from None
     except (AttributeError, LookupError):  # PyYAML's, for !!timestamp and the like before other text
         raise Refused(400, f"the body is not valid {name}: a value does not fit its tag") from None
-    if not isinstance(found, Mapping):
-        raise _wrong((), f"{show(found)} is not a document; a mapping is needed")
     _examine(found)
     return found
 
@@ -121,9 +127,9 @@ def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _examine(document: Mapping[Any, Any]) -> None:
+def _examine(found: object) -> None:
     """Refuse nesting without end, and values that cannot be kept as JSON in a database."""
-    pending: list[tuple[tuple[object, ...], object]] = [((), document)]
+    pending: list[tuple[tuple[object, ...], object]] = [((), found)]
     while pending:
         path, value = pending.pop()
         if len(path) > MAX_DEPTH:

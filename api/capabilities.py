@@ -15,7 +15,9 @@ from api.openapi import PROBLEM, refusals
 from nas.check import REMOTE_FAMILIES
 from nas.evaluators import EvaluatorConfig, datasets, table_files, tables
 from nas.job import MAX_OBJECTIVES, MAX_TRIALS
+from nas.latency import devices
 from nas.searchers import SearcherConfig
+from nas.warm_start import MAX_REMOTE
 from search_spaces import presets
 
 router = APIRouter(prefix="/v1/capabilities", tags=["capabilities"], responses={"default": PROBLEM})
@@ -28,6 +30,7 @@ LIMITS = {
     "max_architectures": queries.MAX_ARCHITECTURES,
     "max_objectives": MAX_OBJECTIVES,
     "max_trial_count": MAX_TRIALS,
+    "max_warm_start_trials": MAX_REMOTE,
 }
 
 
@@ -44,6 +47,7 @@ def get_capabilities(who: Viewer, functions: Functions, query: Annotated[queries
             "datasets": datasets.names(),
             "tables": [*tables.names(), *table_files.registered()],
             "functions": list(functions),
+            "devices": devices.names(),
             "limits": LIMITS,
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any, TypeAlias, cast
 
@@ -10,7 +11,8 @@ from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api import queries
-from api.access import JobId, Store, Viewer, own_job
+from api.access import JobId, Key, Store, Viewer, own_job
+from api.listeners import Holder, Listeners
 from api.openapi import PROBLEM, refusals
 from api.paths import JOB
 from api.watches import Watches
@@ -49,7 +51,16 @@ def _watches(request: Request) -> Watches:
 
 
 def _own_job(store: Store, who: Viewer, job_id: JobId) -> Job:  # a plain function, so it runs in a thread
-    return own_job(store, who, job_id)
+    job = own_job(store, who, job_id)
+    store.finished(job_id, limit=1)  # one that cannot be read is refused before anything is sent
+    return job
+
+
+async def _holder(request: Request, key: Key) -> AsyncIterator[Holder]:
+    """Who is to hold the stream, counted until it ends."""
+    listeners: Listeners = request.app.state.listeners
+    with listeners.admitted(key, request.client.host if request.client else "") as holder:
+        yield holder
 
 
 class _Stream(EventSourceResponse):
@@ -65,8 +76,9 @@ async def stream_events(
     watches: Annotated[Watches, Depends(_watches)],
     job: Annotated[Job, Depends(_own_job)],
     query: Annotated[queries.EventQuery, Query()],
+    holder: Annotated[Holder, Depends(_holder)],
     last_event_id: LastEventId = None,
 ) -> EventSourceResponse:
     """What happens to the job, as server-sent events. A listener that comes again loses nothing."""
     after = query.after if last_event_id is None else last_event_id
-    return _Stream(watches.events(job, after), ping=KEEP_ALIVE, send_timeout=UNREAD)
+    return _Stream(watches.events(job, after, lambda: holder.over), ping=KEEP_ALIVE, send_timeout=UNREAD)

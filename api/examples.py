@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from nas.exports import Export, ExportSpec
 from nas.fitted import FittedPredictor
 from nas.job import Job, JobSpec, JobState
 from nas.pareto import ParetoFront
 from nas.trial import Measured, Proposal, Trace, Trial, TrialState
 from nas.wire import (
+    export_dict,
     front_dict,
     job_dict,
     predictor_dict,
@@ -23,6 +25,16 @@ from search_spaces.declared import DeclaredSpace
 
 AT = 1_795_209_425.25
 """When the examples happen: Unix time, seconds."""
+
+_CELL = {
+    "edge_0_1": "nor_conv_3x3",
+    "edge_0_2": "skip_connect",
+    "edge_1_2": "nor_conv_1x1",
+    "edge_0_3": "none",
+    "edge_1_3": "avg_pool_3x3",
+    "edge_2_3": "nor_conv_3x3",
+}
+"""An architecture of nas-bench-201."""
 
 EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "JobSpec": {
@@ -51,7 +63,7 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
             },
         },
     },
-    "SpaceDocument": {
+    "SpaceOrName": {
         "staged": {
             "summary": "Two stages of blocks for images of 28 x 28",
             "value": {
@@ -68,7 +80,8 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
                 "quantization": {"per": "stage", "weight_bits": [4, 8, 32]},
                 "recipe": {"learning_rate": {"min": 0.001, "max": 0.1, "scale": "log", "levels": 5}},
             },
-        }
+        },
+        "preset": {"summary": "A space by its name", "value": "nas-bench-201"},
     },
     "JobPatch": {
         "longer": {
@@ -84,32 +97,12 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "searcher": {"summary": "By another searcher", "value": {"searcher": "random"}},
     },
-    "SpaceToSample": {
-        "preset": {"summary": "A space by its name", "value": {"name": "nas-bench-201"}},
-    },
     "SpaceCostQuery": {
         "cells": {
             "summary": "Two architectures of a preset",
             "value": {
                 "space": "nas-bench-201",
-                "architectures": [
-                    {
-                        "edge_0_1": "nor_conv_3x3",
-                        "edge_0_2": "skip_connect",
-                        "edge_1_2": "nor_conv_1x1",
-                        "edge_0_3": "none",
-                        "edge_1_3": "avg_pool_3x3",
-                        "edge_2_3": "nor_conv_3x3",
-                    },
-                    {
-                        "edge_0_1": "skip_connect",
-                        "edge_0_2": "skip_connect",
-                        "edge_1_2": "skip_connect",
-                        "edge_0_3": "skip_connect",
-                        "edge_1_3": "skip_connect",
-                        "edge_2_3": "skip_connect",
-                    },
-                ],
+                "architectures": [_CELL, dict.fromkeys(_CELL, "skip_connect")],
             },
         }
     },
@@ -123,21 +116,26 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
             "value": {"job": "6489a1f2c3d4e5b6a7", "metrics": ["accuracy", "train_seconds"], "trials": 200},
         },
     },
+    "ExportSpec": {
+        "onnx": {
+            "summary": "The network of trial 4 as an ONNX file",
+            "value": {"job": "6489a1f2c3d4e5b6a7", "trial": 4},
+        },
+        "state": {
+            "summary": "As a state dict, trained again, and what the model card says of the data",
+            "value": {
+                "job": "6489a1f2c3d4e5b6a7",
+                "trial": 4,
+                "format": "state",
+                "weights": "retrained",
+                "data_licence": "CC BY 4.0",
+            },
+        },
+    },
     "Candidates": {
         "cell": {
             "summary": "One architecture of nas-bench-201",
-            "value": {
-                "architectures": [
-                    {
-                        "edge_0_1": "nor_conv_3x3",
-                        "edge_0_2": "skip_connect",
-                        "edge_1_2": "nor_conv_1x1",
-                        "edge_0_3": "none",
-                        "edge_1_3": "avg_pool_3x3",
-                        "edge_2_3": "nor_conv_3x3",
-                    }
-                ]
-            },
+            "value": {"architectures": [_CELL]},
         }
     },
 }
@@ -164,6 +162,8 @@ def answers() -> dict[str, dict[str, Any]]:
     drawn = _space("nas-bench-201").sample(2, seed=0)
     trial = trial_dict(_trial(spec), job["id"])
     predictor = FittedPredictor("6489a1f2c3d4f00d77", job["id"], ("accuracy",), 17, created_at=AT + 60)
+    asked = ExportSpec.parse(EXAMPLES["ExportSpec"]["onnx"]["value"])
+    export = Export("6489a1f2c3d4f11e88", asked, created_at=AT + 90).claimed(AT + 91).succeeded(AT + 97)
     return {
         "Job": job,
         "JobList": {"jobs": [job], "next_page_token": None},
@@ -186,7 +186,11 @@ def answers() -> dict[str, dict[str, Any]]:
         },
         "Predictor": predictor_dict(predictor),
         "PredictorList": {"predictors": [predictor_dict(predictor)], "next_page_token": None},
+        "Export": export_dict(export),
+        "ExportList": {"exports": [export_dict(export)], "next_page_token": None},
         "Predictions": {"predictions": [{"accuracy": {"mean": 0.913, "std": 0.011}}]},
+        "Capabilities": _CAPABILITIES,
+        "Health": {"status": "ok"},
     }
 
 
@@ -199,6 +203,27 @@ def _trial(spec: JobSpec) -> Trial:
     return opened.close(Measured(metrics), spec.problem, order=3, at=AT + 10)
 
 
+_CAPABILITIES = {
+    "version": "1.0.0",
+    "searchers": ["nsga2", "predictor_guided", "random"],
+    "evaluators": ["cost", "latency", "tabular", "training"],
+    "families": ["cell", "mlp", "staged", "transformer"],
+    "presets": ["digits-tiny", "nas-bench-201"],
+    "datasets": ["digits"],
+    "tables": ["nasbench201-cifar10"],
+    "functions": [],
+    "devices": ["phone"],
+    "limits": {
+        "max_body_bytes": 1_048_576,
+        "max_yaml_bytes": 131_072,
+        "max_depth": 64,
+        "max_page_size": 1000,
+        "max_architectures": 1000,
+        "max_objectives": 5,
+        "max_trial_count": 10_000_000,
+        "max_warm_start_trials": 10_000,
+    },
+}
 _TRACE = Trace("worker-3:4711", AT + 8.1, ((1, {"loss": 0.62}), (2, {"loss": 0.31})), "")
 
 

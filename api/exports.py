@@ -1,110 +1,175 @@
-"""The trials of a job as a file, under `/v1/jobs/{id}/trials:export`."""
+"""Networks of trials as files, under `/v1/exports`. Runners write and check them; the API hands them out."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import IO, Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from api import queries
-from api.access import JobId, Store, Viewer, own_job, while_there
-from api.openapi import PROBLEM, refusals
-from api.paths import JOB
-from api.problems import Refused
+from api import models, pages, queries
+from api.access import Files, Store, Submitter, Viewer, own_job
+from api.body import Document
+from api.openapi import PROBLEM, body_of, refusals
+from api.paths import EXPORT
+from api.problems import Refused, faulty
 from nas import contracts
-from nas.export import Format, TrialTable, csv_text, json_text, write_parquet
-from nas.job import Job
-from nas.trial import Trial
+from nas.access import Principal
+from nas.artifacts import Artifacts
+from nas.deploy.card import ModelCard, card_json, card_markdown, read_card
+from nas.deploy.deliver import check_weights, measured_trial
+from nas.deploy.export import CARD, MODEL
+from nas.evaluators.training import TrainingConfig
+from nas.exports import Export, ExportSpec, ExportState
+from nas.job import ID, WrongState
+from nas.wire import export_dict
 from search_spaces import SpecError
-from search_spaces.load import space_of
 
-PAGE = 1000
-"""Trials that are held at a time."""
-ROWS = 10_000
-"""Trials of a row group of Parquet."""
-CHUNK = 1 << 16
-_NONE_LATER = 2**31 - 1
-MEDIA_TYPES = {
-    Format.CSV: "text/csv; charset=utf-8",
-    Format.JSON: "application/json",
-    Format.PARQUET: "application/vnd.apache.parquet",
+router = APIRouter(prefix="/v1/exports", tags=["exports"], responses={"default": PROBLEM})
+
+ExportId: TypeAlias = Annotated[str, Path(pattern=f"^{ID}$")]
+CHUNK = 64 * 1024
+"""Bytes of a file that are sent at a time."""
+
+
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "It waits for a runner; Location names it",
+        "headers": {"Location": {"description": "its path", "schema": {"type": "string"}}},
+    },
+    **refusals(400, 404, 409, 413, 415, 422),
 }
-_FILE = {"schema": {"type": "string", "format": "binary"}}
-_ROWS = {"schema": {"type": "array", "items": {"type": "object"}}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_NOT_YET: dict[int | str, dict[str, Any]] = {409: {**PROBLEM, "description": "The export has not SUCCEEDED"}}
+_FILE: dict[int | str, dict[str, Any]] = {
+    **refusals(404, 409, 422),
     200: {
-        "description": "One row a trial, by number: every choice as `architecture.<choice>`, every metric as "
-        "`metrics.<name>`",
+        "description": "The file; its checks have all passed",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    **_NOT_YET,
+}
+_CARD: dict[int | str, dict[str, Any]] = {
+    **refusals(404, 409, 422),
+    200: {
+        "description": "The model card",
         "content": {
-            "text/csv": {"schema": {"type": "string"}},
-            "application/json": _ROWS,
-            "application/vnd.apache.parquet": _FILE,
+            "application/json": {"schema": {"type": "object"}, "example": {"name": "digits, trial 4", "trial": 4}},
+            "text/markdown": {"schema": {"type": "string"}, "example": "# digits, trial 4\n"},
         },
     },
-    **refusals(404, 409, 422),
+    **_NOT_YET,
 }
 
-router = APIRouter(prefix="/v1/jobs", tags=["trials"], responses={"default": PROBLEM})
 
-
-@router.get(JOB + "/trials:export", response_class=StreamingResponse, responses=_RESPONSES)
-def export_trials(
-    store: Store, who: Viewer, job_id: JobId, query: Annotated[queries.Export, Query()]
-) -> StreamingResponse:
-    """All trials of a job as one file: CSV, JSON (an array of flat objects), or Parquet."""
-    job = own_job(store, who, job_id)
-    with while_there(store, who, job_id):
-        table = _table(store, job)
-    name = f"trials-{job.id}.{query.format}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(
-        _content(store, table, query.format), headers=headers, media_type=MEDIA_TYPES[query.format]
-    )
-
-
-def _table(store: contracts.Store, job: Job) -> TrialTable:
-    """The columns. Raises `Refused`, 409, where the job's space is Python code that is not here."""
+@router.post(
+    "",
+    status_code=202,
+    response_model=models.Export,
+    responses=_ACCEPTED,
+    openapi_extra=body_of("ExportSpec"),
+)
+def create_export(
+    store: Store, who: Submitter, files: Files, document: Document, query: Annotated[queries.Query, Query()]
+) -> JSONResponse:
+    """Have a trial's network written to a file; look at it until it has SUCCEEDED or FAILED."""
     try:
-        space = space_of(job.spec.space, job.spec.name)
+        spec = ExportSpec.parse(document)
     except SpecError as error:
-        raise Refused(409, f"the space of job {job.id} cannot be read here: {error}") from None
-    metrics = store.measurements(job.id, after=_NONE_LATER).names
-    return TrialTable(job.id, space.choices, metrics)
+        raise faulty("document", error.faults) from None
+    job = own_job(store, who, spec.job)
+    if not isinstance(job.spec.evaluator, TrainingConfig):
+        raise WrongState(f"the {job.spec.evaluator.kind} evaluator trains no networks")
+    with _there(f"there is no job {spec.job}"):
+        measured_trial(store.trials(job.id, after=spec.trial - 1, limit=1), spec.trial)
+        check_weights(job.id, [spec.trial], spec.weights, files)
+        made = store.exports.add(spec)
+    return JSONResponse(export_dict(made), 202, {"Location": f"/v1/exports/{made.id}"})
 
 
-def _content(store: contracts.Store, table: TrialTable, format: Format) -> Iterable[str | bytes]:
-    if format is Format.CSV:
-        return csv_text(table, _pages(store, table.job, PAGE))
-    if format is Format.JSON:
-        return json_text(table, _pages(store, table.job, PAGE))
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and so gone, when it has been sent
+@router.get("", response_model=models.ExportList, responses=refusals(400, 404, 422))
+def list_exports(store: Store, who: Viewer, query: Annotated[queries.OfJob, Query()]) -> JSONResponse:
+    """The exports of a job, the newest first."""
+    job = own_job(store, who, query.job)
+    which = ("exports", job.id)
+    after = pages.position(query.page_token, which) if query.page_token else None
+    found = store.exports.of_job(job.id, after, query.page_size + 1)
+    page = found[: query.page_size]
+    more = pages.token(page[-1].id, which) if len(found) > len(page) else None
+    return JSONResponse({"exports": [export_dict(e) for e in page], "next_page_token": more})
+
+
+@router.get(EXPORT, response_model=models.Export, responses=refusals(404, 422))
+def get_export(
+    store: Store, who: Viewer, export_id: ExportId, query: Annotated[queries.Query, Query()]
+) -> JSONResponse:
+    """One export."""
+    return JSONResponse(export_dict(_own(store, who, export_id)))
+
+
+@router.get(EXPORT + "/file", response_class=StreamingResponse, responses=_FILE)
+def get_exported_file(
+    store: Store, who: Viewer, files: Files, export_id: ExportId, query: Annotated[queries.Query, Query()]
+) -> StreamingResponse:
+    """The file."""
+    export = _done(store, who, export_id)
+    content = _opened(files, export, MODEL)
+    headers = {"Content-Disposition": f'attachment; filename="{export.file_name}"'}
+    return StreamingResponse(_chunks(content), headers=headers, media_type="application/octet-stream")
+
+
+@router.get(EXPORT + ":card", response_class=Response, responses=_CARD)
+def get_model_card(
+    store: Store, who: Viewer, files: Files, export_id: ExportId, query: Annotated[queries.Card, Query()]
+) -> Response:
+    """The model card of the file: what is in it, where it comes from, and what was checked."""
+    export = _done(store, who, export_id)
+    with _opened(files, export, CARD) as stream:
+        found = read_card(stream.read())
+    card: ModelCard = replace(found, file=replace(found.file, name=export.file_name))
+    if query.format == "markdown":
+        return Response(card_markdown(card), media_type="text/markdown; charset=utf-8")
+    return Response(card_json(card), media_type="application/json")
+
+
+def _own(store: contracts.Store, who: Principal, export_id: str) -> Export:
+    """An export of a job that exists for this principal. Raises `Refused`, 404."""
     try:
-        write_parquet(table, _pages(store, table.job, ROWS), file)
-    except BaseException:
-        file.close()
-        raise
-    return _sent(file)
+        export = store.exports.export(export_id)
+        own_job(store, who, export.spec.job)
+    except (KeyError, Refused):  # which job it is of is nobody else's business
+        raise Refused(404, f"there is no export {export_id}") from None
+    return export
 
 
-def _pages(store: contracts.Store, job_id: str, size: int) -> Iterator[Sequence[Trial]]:
-    """All trials by number. Ends early where the job is deleted meanwhile."""
-    last = -1
-    while True:
-        try:
-            page = store.trials(job_id, last, size)
-        except KeyError:
-            return
-        yield page
-        if len(page) < size:
-            return
-        last = page[-1].number
+def _done(store: contracts.Store, who: Principal, export_id: str) -> Export:
+    """The same, once it has SUCCEEDED. Raises `WrongState` before."""
+    export = _own(store, who, export_id)
+    if export.state is not ExportState.SUCCEEDED:
+        why = f": {export.reason}" if export.reason else ""
+        raise WrongState(f"export {export_id} is {export.state}{why}; only a SUCCEEDED one has a file")
+    return export
 
 
-def _sent(file: IO[bytes]) -> Iterator[bytes]:
-    file.seek(0)
-    with file:
-        while chunk := file.read(CHUNK):
+def _opened(files: Artifacts, export: Export, name: str) -> IO[bytes]:
+    try:
+        return files.open(export.spec.job, f"{export.folder}/{export.spec.trial}/{name}")
+    except FileNotFoundError:
+        raise Refused(404, f"the file of export {export.id} is not there any more") from None
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(CHUNK):
             yield chunk
+
+
+@contextmanager
+def _there(told: str) -> Iterator[None]:
+    """Has a `KeyError` answered with 404: somebody deleted the job just now."""
+    try:
+        yield
+    except KeyError:
+        raise Refused(404, told) from None

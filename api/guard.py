@@ -23,12 +23,14 @@ class Guard:
     """Requests must be meant for a loopback address, and come from no other site and through no proxy."""
     rate: Rate | None = None
     """Of requests, by key or address."""
+    streams: int = 256
+    """Event streams that one key or address may hold at once."""
 
     @classmethod
     def of(cls, settings: Settings, keys: Keys | None) -> Guard:
         """The protection of a server; without keys it must listen on a loopback address (`takes_keys`)."""
         rate = Rate(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
-        return cls(keys, keys is None, rate)
+        return cls(keys, keys is None, rate, settings.event_streams)
 
     def install(self, app: FastAPI) -> None:
         """Protect an application; the middleware added last sees requests first."""

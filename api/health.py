@@ -1,4 +1,7 @@
-"""Whether the process lives, and whether it can do its work."""
+"""Whether the process lives, and whether it can do its work.
+
+Query parameters are not looked at here: load balancers and probes add some of their own.
+"""
 
 from __future__ import annotations
 

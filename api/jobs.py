@@ -6,18 +6,20 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, Response
 
 from api import models, pages, queries
-from api.access import Admin, JobId, Store, Submitter, Viewer, own_job, while_there
+from api.access import Admin, Files, JobId, Store, Submitter, Viewer, own_job, while_there
 from api.allowed import Functions
 from api.body import PATCH_TYPES, Document, OptionalPatch, Patch
 from api.openapi import ETAG, LOCATION, PROBLEM, body_of, refusals
 from api.paths import JOB
 from api.problems import faulty
+from api.warm_starts import Taking, Turns
 from nas import contracts
 from nas.access import Principal
 from nas.check import check
@@ -76,12 +78,14 @@ def submit_job(
     who: Submitter,
     store: Store,
     functions: Functions,
+    turns: Taking,
     document: Document,
     query: Submission,
     key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Start a search."""
-    return _submit(who, store, functions, document, query, key, _digest("submit", document))
+    by = who.submitter(key, _digest("submit", document))
+    return _submitted(store, by, query) or _submit(who, store, functions, turns, document, query, by)
 
 
 @router.get("", response_model=models.JobList, responses=refusals(400, 422))
@@ -131,11 +135,12 @@ def edit_job(
 
 
 @router.delete(JOB, status_code=204, response_class=Response, responses=refusals(404, 409, 422))
-def delete_job(who: Admin, store: Store, job_id: JobId, query: NoQuery) -> Response:
-    """Forget a job and its trials."""
+def delete_job(who: Admin, store: Store, files: Files, job_id: JobId, query: NoQuery) -> Response:
+    """Forget a job with its trials, predictors, exports and files."""
     own_job(store, who, job_id)
     with while_there(store, who, job_id):
         store.delete(job_id)
+    files.delete(job_id)
     return Response(status_code=204)
 
 
@@ -168,34 +173,48 @@ def clone_job(
     who: Submitter,
     store: Store,
     functions: Functions,
+    turns: Taking,
     job_id: JobId,
     patch: OptionalPatch,
     query: Submission,
     key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Start a search by the document of another job, with changes; its trials come along by `warm_start` only."""
+    by = who.submitter(key, _digest("clone", job_id, patch))
+    if known := _submitted(store, by, query):
+        return known
     document = cloned(own_job(store, who, job_id), patch)
-    return _submit(who, store, functions, document, query, key, _digest("clone", job_id, patch))
+    return _submit(who, store, functions, turns, document, query, by)
+
+
+def _submitted(store: contracts.Store, by: contracts.Submitter, query: queries.Submission) -> JSONResponse | None:
+    """The answer to a repeated submission, whatever has become since of all that it depended on."""
+    job = None if query.validate_only else store.submitted(by)
+    return None if job is None else _accepted(job)
 
 
 def _submit(
     who: Principal,
     store: contracts.Store,
     functions: tuple[str, ...],
+    turns: Turns,
     document: Mapping[str, Any],
     query: queries.Submission,
-    key: str | None,
-    digest: str,
+    by: contracts.Submitter,
 ) -> JSONResponse:
     try:
         spec = JobSpec.parse(document)
         space = check(spec, remote=True, functions=functions)
-        trials = first_trials(store, spec, space, project=who.project, remote=True)
+        with turns.take() if spec.warm_start else nullcontext():
+            trials = first_trials(store, spec, space, project=who.project, remote=True)
+            if query.validate_only:
+                return JSONResponse({"spec": spec.dump(), "size": space.size})
+            return _accepted(store.submit(spec, trials=trials, by=by))
     except SpecError as error:
         raise faulty("document", error.faults) from None
-    if query.validate_only:
-        return JSONResponse({"spec": spec.dump(), "size": space.size})
-    job = store.submit(spec, trials=trials, by=who.submitter(key, digest))
+
+
+def _accepted(job: Job) -> JSONResponse:
     return _answer(job, 202, Location=f"/v1/jobs/{job.id}")
 
 

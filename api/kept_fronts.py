@@ -6,8 +6,9 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 
@@ -74,6 +75,7 @@ class Fronts:
         self._figures: LRUCache[Hashable, Any] = LRUCache(FIGURES)
         self._lock = threading.Lock()
         self._reading = [threading.Lock() for _ in range(_LOCKS)]
+        self._flying: dict[Hashable, Future[Any]] = {}
 
     def of(self, jobs: Sequence[Job], problem: Problem) -> tuple[JointFront, frozenset[str]]:
         """The joint front of all trials that have finished by now, and the metrics that any trial has."""
@@ -141,11 +143,26 @@ class Fronts:
         return now
 
     def _once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        found: T | None = self._get(self._figures, key)
-        if found is None:
+        with self._lock:
+            found: T | None = self._figures.get(key)
+            flight = self._flying.get(key)
+            if found is None and flight is None:
+                mine = self._flying[key] = Future()
+        if found is not None:
+            return found
+        if flight is not None:  # else all who ask at once would compute the same
+            return cast(T, flight.result())
+        try:
             found = compute()
             self._keep(self._figures, key, found)
-        return found
+            mine.set_result(found)
+            return found
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._flying[key]
 
     def _get(self, cache: LRUCache[Any, Any], key: Hashable) -> Any:
         with self._lock:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nas.exports import ExportState, Format, Weights
 from nas.fitted import FitState
 from nas.job import JobState
 from nas.trial import TrialState
@@ -136,6 +137,10 @@ class ParetoFront(Wire):
     hypervolume: float | None = Field(
         description="between the front and `reference`; null if it is larger than a double can hold"
     )
+    hypervolume_exact: bool = Field(
+        description="false for a front of 4 or 5 objectives that is too large to measure: all hypervolumes here "
+        "are estimates then, mostly within 0.2%"
+    )
     reference: list[float] | None = Field(
         description="one value an objective; by default the worst seen of each, null before the first"
     )
@@ -146,7 +151,8 @@ class ParetoFront(Wire):
     )
     history: list[Growth] = Field(
         default=[],
-        description="there only with `history`: where the hypervolume grew, at most 200 points of it",
+        description="there only with `history`: where the hypervolume grew, at most 200 points of it, and fewer "
+        "where they take long",
     )
 
 
@@ -271,6 +277,30 @@ class PredictorList(Wire):
     next_page_token: str | None = Field(description="null on the last page")
 
 
+class Export(Wire):
+    """A trial's network as a file, which a runner writes and checks."""
+
+    id: str
+    job: str = Field(description="id of the job")
+    trial: int = Field(description="number of the trial")
+    format: Format
+    weights: Weights
+    data_licence: str
+    state: ExportState
+    reason: str | None = Field(description="why it is FAILED: which check failed, say; null in every other state")
+    attempt: int = Field(description="counts starts; more than 1 after a runner died")
+    file: str = Field(description="what the file is called")
+    created_at: Time
+    finished_at: Time | None
+
+
+class ExportList(Wire):
+    """A page of exports, the newest first."""
+
+    exports: list[Export]
+    next_page_token: str | None = Field(description="null on the last page")
+
+
 class Expectation(Wire):
     """What is expected of one metric, in its own unit."""
 
@@ -294,6 +324,7 @@ class Limits(Wire):
     max_architectures: int = Field(description="in one request about a space")
     max_objectives: int
     max_trial_count: int
+    max_warm_start_trials: int = Field(description="to learn from, of all jobs that a document's warm_start names")
 
 
 class Capabilities(Wire):
@@ -307,6 +338,7 @@ class Capabilities(Wire):
     datasets: list[str] = Field(description="for the training evaluator; those of the data registry among them")
     tables: list[str] = Field(description="for the tabular evaluator; those of the data registry among them")
     functions: list[str] = Field(description="for the callable evaluator: those that the operator allows")
+    devices: list[str] = Field(description="that latency can be measured on, beside the workers' own hosts")
     limits: Limits
 
 

@@ -10,7 +10,9 @@ from pydantic import BaseModel, TypeAdapter
 from api.examples import EXAMPLES, answers
 from api.models import Problem
 from api.queries import MAX_ARCHITECTURES
+from nas.exports import ExportSpec
 from nas.job import JobSpec
+from nas.objectives import CONSTRAINT, OBJECTIVE
 from nas.predictor_documents import Candidates, PredictorSpec
 from search_spaces.load import SpaceDocument, names
 from search_spaces.schema import DocumentSchema
@@ -18,6 +20,7 @@ from search_spaces.schema import DocumentSchema
 REF = "#/components/schemas/{model}"
 LOCAL_ONLY = ("CallableConfig", "PythonDocument")
 """Parts of a document that name code, which no client may."""
+ONE_OF_THE_FUNCTIONS = "one of the `functions` of `/v1/capabilities`"
 
 PROBLEM: dict[str, Any] = {
     "description": "What is wrong",
@@ -67,16 +70,17 @@ def body_of(model: str, *kinds: str, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
-def complete(openapi: dict[str, Any], functions: Collection[str] = ()) -> dict[str, Any]:
+def complete(openapi: dict[str, Any], *, functions: bool = False) -> dict[str, Any]:
     """The document with the schemas that its references name, and their examples.
 
-    `functions` are those that the operator lets documents name.
+    `functions` says whether the operator lets documents name any. Which ones stands in `/v1/capabilities`: this
+    document is read without an API key.
     """
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     schemas.update(_parts(Problem.model_json_schema(ref_template=REF), "Problem"))
-    schemas.update(document_schemas(functions))
+    schemas.update(document_schemas(functions=functions))
     for answer in ("Job", "Validated"):
         schemas[answer]["properties"]["spec"] = {"$ref": REF.format(model="JobSpec")}
     schemas["Space"]["properties"]["document"] = {"$ref": REF.format(model="SpaceDocument")}
@@ -89,7 +93,7 @@ def complete(openapi: dict[str, Any], functions: Collection[str] = ()) -> dict[s
     return openapi
 
 
-def document_schemas(functions: Collection[str] = ()) -> dict[str, Any]:
+def document_schemas(*, functions: bool = False) -> dict[str, Any]:
     """JSON Schemas of what clients may send, by name: `JobSpec`, `SpaceDocument`, their parts, and patches."""
     space = TypeAdapter[Any](SpaceDocument).json_schema(ref_template=REF, schema_generator=DocumentSchema)
     schemas = {
@@ -97,52 +101,76 @@ def document_schemas(functions: Collection[str] = ()) -> dict[str, Any]:
         **_parts(JobSpec.model_json_schema(ref_template=REF, schema_generator=DocumentSchema), "JobSpec"),
     }
     if functions:
-        schemas["CallableConfig"]["properties"]["function"]["enum"] = list(functions)
+        schemas["CallableConfig"]["properties"]["function"]["description"] = ONE_OF_THE_FUNCTIONS
     gone = [name for name in LOCAL_ONLY if name != "CallableConfig" or not functions]
     for name in gone:
         del schemas[name]
     _drop(schemas, {REF.format(model=name) for name in gone})
     fields = schemas["JobSpec"]["properties"]
-    fields["space"] = _or_text({"$ref": REF.format(model="SpaceDocument")}, enum=list(names()))
+    fields["space"] = _space_or_name()
     for name in ("searcher", "evaluator"):
         fields[name] = _or_text(fields[name], enum=list(fields[name]["discriminator"]["mapping"]))
-    schemas["Objective"] = _or_text(schemas["Objective"], examples=["max accuracy", "min latency_ms"])
-    schemas["Constraint"] = _or_text(schemas["Constraint"], examples=["latency_ms <= 10"])
-    return schemas | _patches(schemas) | _questions(fields["space"]) | _about_predictors()
+    objectives, constraints = ["max accuracy", "min latency_ms"], ["latency_ms <= 10"]
+    schemas["Objective"] = _or_text(schemas["Objective"], pattern=f"^{OBJECTIVE}$", examples=objectives)
+    schemas["Constraint"] = _or_text(schemas["Constraint"], pattern=f"^{CONSTRAINT}$", examples=constraints)
+    return schemas | _patches(schemas) | _questions() | _about_predictors()
 
 
 def _patches(schemas: Mapping[str, Any]) -> dict[str, Any]:
     """Merge patches of a job: of what may be edited, and of the whole document for a clone."""
     fields, budget = schemas["JobSpec"]["properties"], schemas["Budget"]["properties"]
-    limits = {name: _or_null(field) for name, field in budget.items() if name != "repeats"}
-    edits = {"name": _or_null(fields["name"]), "budget": _or_null(_object(limits))}
+    limits = {name: _or_null(field) for name, field in budget.items()}
+    clone = {name: _or_null(_patch(field)) for name, field in fields.items()}
+    for name in ("space", "objectives"):  # without which there is no document
+        clone[name] = _patch(fields[name])
+    clone["budget"] = _or_null(_object(limits))
+    edits = {
+        "name": clone["name"],
+        "budget": _or_null(_object({name: limits[name] for name in limits if name != "repeats"})),
+    }
     told = "A merge patch (RFC 7396): what is left out stays as it is, null takes a key back to its default"
     return {
         "JobPatch": {**_object(edits), "description": f"{told}."},
         "JobClone": {
-            **_object({key: {} for key in fields}),
+            **_object(clone),
             "description": f"{told} Any part of a job's document.",
         },
     }
 
 
-def _questions(space: Mapping[str, Any]) -> dict[str, Any]:
+def _patch(field: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of what may stand for a field in a merge patch: of a section, any part; of others, all of it."""
+    texts = [kind for kind in field.get("anyOf", ()) if kind.get("type") == "string"]
+    return {"anyOf": [*texts, {"type": "object"}]} if texts else dict(field)
+
+
+def _space_or_name() -> dict[str, Any]:
+    """The schema of a space wherever one stands."""
+    name = {"type": "string", "enum": list(names())}
+    alone = {**_object({"name": name}), "required": ["name"]}
+    return {"anyOf": [name, {"$ref": REF.format(model="SpaceDocument")}, alone]}
+
+
+def _questions() -> dict[str, Any]:
     """What is asked about spaces."""
-    named = {**_object({"name": {"type": "string", "enum": list(names())}}), "required": ["name"]}
     architecture = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     asked = {"type": "array", "items": architecture, "minItems": 1, "maxItems": MAX_ARCHITECTURES}
     return {
-        "SpaceToSample": {"anyOf": [named, {"$ref": REF.format(model="SpaceDocument")}]},
+        "SpaceOrName": {**_space_or_name(), "description": "The name of a space, or its document"},
         "SpaceCostQuery": {
-            **_object({"space": space, "architectures": asked}),
+            **_object({"space": {"$ref": REF.format(model="SpaceOrName")}, "architectures": asked}),
             "required": ["space", "architectures"],
         },
     }
 
 
 def _about_predictors() -> dict[str, Any]:
-    """What is asked about predictors."""
-    asked: dict[str, type[BaseModel]] = {"PredictorSpec": PredictorSpec, "Candidates": Candidates}
+    """What is asked about predictors, and about exports."""
+    asked: dict[str, type[BaseModel]] = {
+        "PredictorSpec": PredictorSpec,
+        "Candidates": Candidates,
+        "ExportSpec": ExportSpec,
+    }
     return {name: model.model_json_schema(ref_template=REF) for name, model in asked.items()}
 
 

@@ -63,7 +63,7 @@ def fit_predictor(
 
 
 @router.get("", response_model=models.PredictorList, responses=refusals(400, 404, 422))
-def list_predictors(store: Store, who: Viewer, query: Annotated[queries.PredictorPage, Query()]) -> JSONResponse:
+def list_predictors(store: Store, who: Viewer, query: Annotated[queries.OfJob, Query()]) -> JSONResponse:
     """The predictors of a job, the newest first."""
     job = own_job(store, who, query.job)
     which = ("predictors", job.id)

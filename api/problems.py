@@ -16,7 +16,8 @@ from starlette.routing import Match
 from nas.contracts import Stale, TokenReused
 from nas.job import WrongState
 from nas.storage import DatabaseError
-from search_spaces import Fault
+from nas.storage.errors import Unreadable
+from search_spaces import Fault, SpecError
 from search_spaces.faults import show
 
 CODES = {
@@ -93,14 +94,18 @@ def install(app: FastAPI) -> None:
         fault = Fault("Idempotency-Key", "stands for another request; allowed: a key of its own for each")
         return refused(request, faulty("request", [fault]))
 
+    @app.exception_handler(Unreadable)
+    def unreadable(request: Request, error: Unreadable) -> JSONResponse:
+        return problem(409, str(error))
+
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         if any(e["loc"][0] == "path" for e in error.errors()):  # no such id or number can exist
             return problem(404, f"{show(request.url.path)} does not exist")
-        headers = [_fault(e) for e in error.errors() if e["loc"][0] == "header"]
+        headers = [f for e in error.errors() if e["loc"][0] == "header" for f in _faults(e)]
         if headers:
             return problem(400, f"the header {headers[0]}", faults=headers)
-        return refused(request, faulty("query", [_fault(e) for e in error.errors()]))
+        return refused(request, faulty("query", [f for e in error.errors() for f in _faults(e)]))
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> JSONResponse:
@@ -127,10 +132,11 @@ def _methods(request: Request) -> list[str]:
     return [m for m in tried if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes)]
 
 
-def _fault(error: Mapping[str, Any]) -> Fault:
-    """A finding of pydantic's about a query parameter or a header; the path leaves out which of the two."""
+def _faults(error: Mapping[str, Any]) -> Sequence[Fault]:
+    """A finding of pydantic's about query parameters or a header; the path leaves out which of the two."""
     path = ".".join(map(str, error["loc"][1:]))
     if error["type"] == "value_error":
-        return Fault(path, str(error["ctx"]["error"]))
+        reason = error["ctx"]["error"]
+        return reason.faults if isinstance(reason, SpecError) else [Fault(path, str(reason))]
     message = str(error["msg"])
-    return Fault(path, f"{show(error['input'])} is not allowed: {message[0].lower()}{message[1:]}")
+    return [Fault(path, f"{show(error['input'])} is not allowed: {message[0].lower()}{message[1:]}")]

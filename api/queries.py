@@ -6,16 +6,21 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nas.export import Format
 from nas.job import ID, JobState
+from nas.objectives import CONSTRAINT, OBJECTIVE
 from nas.trial import TrialState
-from search_spaces.faults import did_you_mean
+from nas.trial_files import Format
+from search_spaces import Fault, SpecError
+from search_spaces.faults import did_you_mean, show
 
 MAX_PAGE = 1000
 MAX_ARCHITECTURES = 1000
 """Architectures that one request may ask for, or ask about."""
 Text: TypeAlias = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 """Words of a query; PostgreSQL knows no NUL."""
+ObjectiveText: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"^{OBJECTIVE}$"})]
+ConstraintText: TypeAlias = Annotated[str, Field(json_schema_extra={"pattern": f"^{CONSTRAINT}$"})]
+"""Read by `nas.objectives`, whose faults say more than that a pattern does not fit."""
 
 
 class Query(BaseModel):
@@ -27,12 +32,10 @@ class Query(BaseModel):
     @classmethod
     def _known(cls, raw: Any) -> Any:
         allowed = list(cls.model_fields)
-        for name in raw:
-            if name not in allowed:
-                hint = did_you_mean(name, allowed)
-                raise ValueError(
-                    f"{name!r} is not a query parameter; allowed: {', '.join(allowed) or 'none'}{hint}"
-                )
+        told = f"is not a query parameter; allowed: {', '.join(allowed) or 'none'}"
+        unknown = [name for name in raw if name not in allowed]
+        if unknown:
+            raise SpecError(Fault(n, f"{show(n)} {told}{did_you_mean(n, allowed)}") for n in unknown)
         return raw
 
 
@@ -46,7 +49,9 @@ class Page(Query):
     """Which part of a list."""
 
     page_size: int = Field(default=100, ge=1, le=MAX_PAGE)
-    page_token: str | None = Field(default=None, max_length=200, description="next_page_token of the page before")
+    page_token: Annotated[str, Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]*$"})] | None = Field(
+        default=None, max_length=200, description="next_page_token of the page before; empty: the first page"
+    )
 
 
 class JobPage(Page):
@@ -84,17 +89,23 @@ class TrialPage(Page):
     @model_validator(mode="after")
     def _one_order(self) -> TrialPage:
         if self.after is not None and (self.state or self.feasible is not None or self.key is not None):
-            raise ValueError("after does not go together with state, feasible and key")
+            raise SpecError.at("after", "does not go together with state, feasible and key")
         return self
 
 
-class PredictorPage(Page):
+class OfJob(Page):
     """Of which job."""
 
     job: Annotated[str, Field(pattern=f"^{ID}$")] = Field(description="id of the job")
 
 
-class Export(Query):
+class Card(Query):
+    """How a model card is written."""
+
+    format: Literal["json", "markdown"] = Field(default="json")
+
+
+class TrialFile(Query):
     """What kind of file."""
 
     format: Format = Field(default=Format.CSV)
@@ -115,13 +126,13 @@ class EventQuery(Query):
 class FrontQuery(Query):
     """Which front: as the document says, or another one of the same trials."""
 
-    objective: list[str] = Field(
+    objective: list[ObjectiveText] = Field(
         default=[],
         max_length=5,
         description="instead of the document's; any metric that was measured",
         examples=[["max accuracy", "min latency_ms"]],
     )
-    constraint: list[str] = Field(
+    constraint: list[ConstraintText] = Field(
         default=[],
         max_length=20,
         description="instead of all of the document's",
@@ -143,5 +154,9 @@ class FrontQuery(Query):
         max_length=20,
         description="the best trial for an objective, among those that also meet the constraints after it",
         examples=[["max accuracy", "params <= 5e4"]],
+        json_schema_extra={
+            "prefixItems": [{"type": "string", "pattern": f"^{OBJECTIVE}$"}],
+            "items": {"type": "string", "pattern": f"^{CONSTRAINT}$"},
+        },
     )
     history: bool = Field(default=False, description="how the hypervolume grew, too")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from api import models, queries
 from api.access import Viewer
-from api.body import Document
+from api.body import Content, Document
 from api.openapi import PROBLEM, body_of, refusals
 from api.problems import Refused, faulty
 from nas.check import REMOTE_FAMILIES
@@ -18,10 +19,12 @@ from nas.wire import readable, space_dict, space_summary
 from search_spaces import Architecture, Fault, Space, SpecError, load_space, presets
 from search_spaces.declared import DeclaredSpace
 from search_spaces.faults import did_you_mean, show
-from search_spaces.load import named, preset
+from search_spaces.load import document_of, named, preset
 
 MAX_GENES = 1_000_000
 """Choices of all architectures of one answer together."""
+_REFUSALS = refusals(400, 413, 415, 422)
+"""Of a question with a document."""
 
 router = APIRouter(prefix="/v1/spaces", tags=["spaces"], responses={"default": PROBLEM})
 
@@ -35,32 +38,28 @@ def list_spaces(who: Viewer, query: Annotated[queries.Query, Query()]) -> JSONRe
 @router.post(
     ":validate",
     response_model=models.Space,
-    responses=refusals(400, 413, 415, 422),
-    openapi_extra=body_of("SpaceDocument"),
+    responses=_REFUSALS,
+    openapi_extra=body_of("SpaceOrName"),
 )
-def validate_space(who: Viewer, document: Document, query: Annotated[queries.Query, Query()]) -> JSONResponse:
+def validate_space(who: Viewer, source: Content, query: Annotated[queries.Query, Query()]) -> JSONResponse:
     """Check a space document and count its points; nothing is written."""
-    try:
-        return JSONResponse(space_dict(_declared(document)))
-    except SpecError as error:
-        raise faulty("document", error.faults) from None
+    with _faults_told():
+        return JSONResponse(space_dict(_meant(source)))
 
 
 @router.post(
     ":sample",
     response_model=models.SampledArchitectures,
-    responses=refusals(400, 413, 415, 422),
-    openapi_extra=body_of("SpaceToSample"),
+    responses=_REFUSALS,
+    openapi_extra=body_of("SpaceOrName"),
 )
-def sample_space(who: Viewer, document: Document, query: Annotated[queries.Draw, Query()]) -> JSONResponse:
+def sample_space(who: Viewer, source: Content, query: Annotated[queries.Draw, Query()]) -> JSONResponse:
     """Draw architectures, uniformly over choices; equal networks may come more than once."""
-    try:
-        space = _declared(_named(document["name"], "name") if set(document) == {"name"} else document)
+    with _faults_told():
+        space = _meant(source)
         most = MAX_GENES // max(1, len(space.choices))
         if query.count > most:
             raise SpecError.at("", f"has {len(space.choices)} choices; allowed: count up to {most}")
-    except SpecError as error:
-        raise faulty("document", error.faults) from None
     drawn = [{"architecture": readable(a), "key": a.key} for a in space.sample(query.count, query.seed)]
     return JSONResponse({"architectures": drawn})
 
@@ -68,17 +67,15 @@ def sample_space(who: Viewer, document: Document, query: Annotated[queries.Draw,
 @router.post(
     ":cost",
     response_model=models.Costs,
-    responses=refusals(400, 413, 415, 422),
+    responses=_REFUSALS,
     openapi_extra=body_of("SpaceCostQuery"),
 )
 def cost_of_architectures(
     who: Viewer, document: Document, query: Annotated[queries.Query, Query()]
 ) -> JSONResponse:
     """What formulas say of architectures; nothing is built or trained."""
-    try:
+    with _faults_told():
         space, architectures = _asked(document)
-    except SpecError as error:
-        raise faulty("document", error.faults) from None
     costs = space.costs(space.canonical_genes(space.genes(architectures)))
     rows = zip(*(column.tolist() for column in costs.values()), strict=True)
     return JSONResponse({"costs": [dict(zip(costs, row, strict=True)) for row in rows]})
@@ -94,6 +91,15 @@ def get_space(who: Viewer, name: str, query: Annotated[queries.Query, Query()]) 
     return JSONResponse(space_dict(_declared(document)))
 
 
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """Has what is wrong with the document answered with 422."""
+    try:
+        yield
+    except SpecError as error:
+        raise faulty("document", error.faults) from None
+
+
 def _asked(document: Mapping[str, Any]) -> tuple[Space, list[Architecture]]:
     """The space and the architectures of a question about costs. Raises `SpecError`."""
     allowed = ("space", "architectures")
@@ -102,9 +108,9 @@ def _asked(document: Mapping[str, Any]) -> tuple[Space, list[Architecture]]:
     faults += [Fault(key, "is required") for key in allowed if key not in document]
     if faults:
         raise SpecError(faults)
-    source, wanted = document["space"], document["architectures"]
+    wanted = document["architectures"]
     try:
-        space = _declared(source if isinstance(source, Mapping) else _named(source, ""))
+        space = _meant(document["space"])
     except SpecError as error:
         raise error.under("space") from None
     if not isinstance(wanted, list) or not 1 <= len(wanted) <= queries.MAX_ARCHITECTURES:
@@ -126,11 +132,15 @@ def _architecture(space: Space, values: object, path: str) -> Architecture:
         raise error.under(path) from None
 
 
-def _named(name: object, path: str) -> Mapping[str, Any]:
+def _meant(source: object) -> DeclaredSpace:
+    """The space that a client names or writes down. Raises `SpecError`."""
     try:
-        return named(name if isinstance(name, str) else show(name))
+        document = document_of(source)
     except FileNotFoundError as error:
-        raise SpecError.at(path, str(error)) from None
+        raise SpecError.at("", str(error)) from None
+    if not isinstance(document, Mapping):
+        raise SpecError.at("", f"{show(source)} is not a space; allowed: its name, or its document")
+    return _declared(document)
 
 
 def _declared(document: Mapping[str, Any]) -> DeclaredSpace:

@@ -41,7 +41,9 @@ def list_trials(
 
 
 @router.get(JOB + "/trials/{number}", response_model=models.TrialInFull, responses=refusals(404, 422))
-def get_trial(store: Store, who: Viewer, job_id: JobId, number: Number) -> JSONResponse:
+def get_trial(
+    store: Store, who: Viewer, job_id: JobId, number: Number, query: Annotated[queries.Query, Query()]
+) -> JSONResponse:
     """One trial of a job: with its worker, its learning curve, and the end of what its evaluation printed."""
     own_job(store, who, job_id)
     with while_there(store, who, job_id):

@@ -21,6 +21,7 @@ from sse_starlette.event import JSONServerSentEvent
 from nas.contracts import Store
 from nas.job import Job
 from nas.storage import DatabaseError
+from nas.storage.errors import Unreadable
 from nas.trial import Trial
 from nas.wire import job_dict, trial_dict
 
@@ -85,6 +86,11 @@ class Watch:
         """Make no further look."""
         self._task.cancel()
 
+    def tell(self) -> None:
+        """Wake all who wait for news."""
+        news, self.news = self.news, asyncio.Event()
+        news.set()
+
     async def after(self, position: int) -> Batch:
         """The batch that follows a position before that of the watch. Raises `KeyError`, `DatabaseError`."""
         until = self.position
@@ -104,7 +110,7 @@ class Watch:
             structlog.get_logger().info("a watched job is gone", job=self.job.id)
         finally:
             self.ended = True
-            self._tell()
+            self.tell()
 
     async def _look(self) -> float:
         """See what is new. Seconds until the next look."""
@@ -112,7 +118,7 @@ class Watch:
             job = await self._in_thread(lambda: self._store.job(self.job.id))
             missing = last_order(job) > self.position
             batch = await self.after(self.position) if missing else None
-        except DatabaseError as error:
+        except (DatabaseError, Unreadable) as error:
             structlog.get_logger().warning("a watched job cannot be read", job=self.job.id, reason=str(error))
             return AWAY
         if batch is not None:
@@ -124,7 +130,7 @@ class Watch:
         if changed:
             self.job_event = _job_event("job", job)
         if changed or batch is not None or self.ended:
-            self._tell()
+            self.tell()
         return TICK if caught_up else 0.0
 
     def _keep(self, batch: Batch) -> None:
@@ -136,10 +142,6 @@ class Watch:
     def _read(self, position: int, until: int) -> Batch:
         limit = PAGE if position >= self.position else min(PAGE, until - position)
         return Batch.of(self.job.id, position, list(self._store.finished(self.job.id, position, limit)))
-
-    def _tell(self) -> None:
-        news, self.news = self.news, asyncio.Event()
-        news.set()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self._limiter)
@@ -153,16 +155,21 @@ class Watches:
         self._watches: dict[str, Watch] = {}
         self._limiter = CapacityLimiter(THREADS)
 
-    async def events(self, job: Job, after: int | None) -> AsyncIterator[bytes]:
+    async def events(
+        self, job: Job, after: int | None, over: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[bytes]:
         """What a listener is sent: the job, trials that finish after the one of order `after`, the end.
 
-        None stands for the last one that has finished by now.
+        Args:
+            job: as it was read just now.
+            after: None stands for the last one that has finished by now.
+            over: whether the listener is to hear no more; it is asked at each event, and by `wake`.
         """
         position = last_order(job) if after is None else after
         async with self._listening(job) as watch:
             told = watch.job_event
             yield f"retry: 2000\r\nid: {position}\r\n".encode() + told
-            while True:
+            while not over():
                 news = watch.news
                 if watch.job_event is not told:
                     told = watch.job_event
@@ -170,7 +177,7 @@ class Watches:
                 elif position < watch.position:
                     try:
                         batch = await watch.after(position)
-                    except (KeyError, DatabaseError):
+                    except (KeyError, DatabaseError, Unreadable):
                         return  # it may come again, and goes on where it was
                     position = batch.until
                     yield batch.text
@@ -180,6 +187,11 @@ class Watches:
                     return
                 else:
                     await news.wait()
+
+    def wake(self) -> None:
+        """Have every listener look whether it is over."""
+        for watch in self._watches.values():
+            watch.tell()
 
     @asynccontextmanager
     async def _listening(self, job: Job) -> AsyncIterator[Watch]:

@@ -31,7 +31,7 @@ from predictors import (
     ScoreTable,
     auto,
 )
-from predictors.base import Z90
+from predictors.base import Z90, GenePredictor
 from predictors.features import Scores
 from search_spaces.space import Space
 
@@ -53,7 +53,7 @@ SOURCE = 300
 HELD_OUT = 2000
 """At most so many are predicted."""
 
-MODELS: dict[str, Callable[[Space, Scores | None], object]] = {
+MODELS: dict[str, Callable[[Space, Scores | None], GenePredictor | GaussianProcess]] = {
     "auto": auto,
     "ridge": Ridge,
     "gaussian process": lambda space, scores: GaussianProcess(space),
@@ -90,7 +90,7 @@ def measure(table: Table, target: str, model: str, size: int, draws: int) -> Row
     for draw in range(draws):
         known, new = _split(len(y), size, draw)
         predictor = MODELS[model](table.space, scores)
-        guess = predictor.fit_genes(genes[known], y[known]).predict_genes(genes[new])  # type: ignore[attr-defined]
+        guess = predictor.fit_genes(genes[known], y[known]).predict_genes(genes[new])
         found.append(_figures(y[new], guess.mean[:, 0], guess.std[:, 0]))
     seconds = (time.perf_counter() - start) / draws
     tau, coverage, error = np.mean(found, axis=0)

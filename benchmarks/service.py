@@ -49,7 +49,9 @@ class Sizes:
     """How much of everything."""
 
     trials: int = 5_000
-    """Of a job whose rate is measured."""
+    """Of a job whose trials are evaluated one by one."""
+    batched: int = 100_000
+    """Of a job whose trials are evaluated in batches."""
     peer_trials: int = 100
     measured: int = 100_000
     """Trials of the job that the API is asked about."""
@@ -94,12 +96,12 @@ def figures(sizes: Sizes) -> Iterator[Figure]:
 
 def rates(database: str, ours: str, peers: str, parallel: int, sizes: Sizes) -> Iterator[Figure]:
     """Trials a second, ours and Optuna's."""
-    with submitted(ours, sizes.trials, parallel) as (store, job_id):
+    count, how = (sizes.trials, "one by one") if parallel == 1 else (sizes.batched, f"in batches of {parallel}")
+    with submitted(ours, count, parallel) as (store, job_id):
         at = driven(store, job_id)
     wall, cpu = rate(at)
-    how = "one by one" if parallel == 1 else f"in batches of {parallel}"
-    yield Figure(database, f"{sizes.trials:,} trials {how}", wall, "/s", cpu, least=RATES[parallel])
-    tenth = max(1, sizes.trials // 10)
+    yield Figure(database, f"{count:,} trials {how}", wall, "/s", cpu, least=RATES[parallel])
+    tenth = max(1, count // 10)
     (first, first_cpu), (last, last_cpu) = rate(at[: tenth + 1]), rate(at[-tenth - 1 :])
     yield Figure(database, f"  last / first {tenth:,}", last / first, "", last_cpu / first_cpu)
     peer, peer_cpu = rate(optuna_trials(peers, parallel, sizes.peer_trials))
@@ -136,7 +138,7 @@ def submitted(url: str, trials: int, parallel: int = 1) -> Iterator[tuple[SqlSto
     )
     store = open_store(url)
     try:
-        yield store, store.submit(spec).id  # type: ignore[misc]  # it has a URL
+        yield store, store.submit(spec).id
     finally:
         store.close()
 
@@ -175,8 +177,9 @@ def optuna_trials(url: str, parallel: int, count: int) -> list[Clocks]:
     import optuna
 
     optuna.logging.set_verbosity(logging.ERROR)
+    storage = optuna.storages.RDBStorage(url.replace("postgresql:", "postgresql+psycopg:"))
     study = optuna.create_study(
-        storage=url.replace("postgresql:", "postgresql+psycopg:"),
+        storage=storage,
         sampler=optuna.samplers.RandomSampler(seed=0),
         directions=["minimize", "minimize"],
     )
@@ -189,6 +192,7 @@ def optuna_trials(url: str, parallel: int, count: int) -> list[Clocks]:
         for trial in [study.ask(drawn) for _ in range(min(parallel, count + 1 - len(at)))]:
             study.tell(trial, [1.0, 2.0])
             at.append(clocks())
+    storage.engine.dispose()
     return at
 
 

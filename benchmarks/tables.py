@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Architecture, Choice, load_space
 from search_spaces.architecture import Genes
+from search_spaces.load import preset
 from search_spaces.space import BuildError, Space
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -93,7 +94,7 @@ def ofa_accuracy() -> Table:
 def ofa_latency() -> Table:
     """Sub-networks of Once-for-All at 25 resolutions, timed on four devices at three batch sizes."""
     table = pd.read_parquet(DATA / "ofa_mbv3_latency_help.parquet")
-    document = load_space("ofa-mobilenetv3").document.model_dump()  # type: ignore[attr-defined]
+    document = preset("ofa-mobilenetv3")
     document["architecture"]["resolution"] = sorted(int(r) for r in table["r"].unique())
     space = load_space(document)
     targets = {c.removeprefix("lat_ms_"): table[c] for c in table.columns if c.startswith("lat_ms_")}

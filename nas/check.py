@@ -14,7 +14,7 @@ from nas.objectives import RANGES, Constraint
 from search_spaces import Fault, Space, SpecError
 from search_spaces.architecture import Genes
 from search_spaces.faults import did_you_mean
-from search_spaces.load import space_of
+from search_spaces.load import checked_space
 from search_spaces.operators import enumerate_all, sample
 
 DRAWS, STARTS, STEPS = 512, 4, 12
@@ -50,7 +50,7 @@ def check(
         _check_remote(spec, functions)
     if space is None:
         try:
-            space = space_of(spec.space, spec.name)
+            space = checked_space(spec.space, spec.name)
         except SpecError as error:
             raise error.under("space") from None
     faults = []
@@ -95,7 +95,7 @@ def known_metrics(spec: JobSpec, space: Space) -> list[str] | None:
     if measured is None:
         return None
     spread = map(deviation, measured) if spec.budget.repeats > 1 else ()
-    return sorted({*measured, *spread, *space.cost_names})
+    return sorted({*measured, *spread, *space.cost_names, *space.asked_costs})
 
 
 def _unknown_metrics(spec: JobSpec, space: Space) -> list[Fault]:
@@ -134,7 +134,7 @@ def _out_of_reach(constraints: Sequence[Constraint], space: Space) -> list[Fault
     monotonic in every gene, so the descent ends there. All together only where the space is small enough to be
     looked through: elsewhere nothing is refused that may be met after all, and the search will tell.
     """
-    known = space.cost_names
+    known = {*space.cost_names, *space.asked_costs}
     exact = [(i, c) for i, c in enumerate(constraints) if c.metric in known]
     found = []
     for i, constraint in exact:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nas.commands import config, draw, family, jobs, keys, predictors, search, service, spaces
+from nas.commands import config, deploy, draw, family, jobs, keys, latency, predictors, search, service, spaces
 
 app = typer.Typer(
     name="nas",
@@ -18,6 +18,9 @@ for command in (
     jobs.pareto,
     family.family,
     predictors.predictors,
+    latency.latency,
+    deploy.retrain,
+    deploy.export,
     jobs.trials,
     jobs.jobs,
     jobs.cancel,

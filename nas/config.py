@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nas.objectives import Problem
 from search_spaces import Fault, Space
+from search_spaces.faults import spec_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -22,6 +24,20 @@ class Config(BaseModel):
     """Settings that a document gives."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Document(BaseModel):
+    """What a client asks for: frozen, without keys that nobody knows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """Read a document. Raises `SpecError`, with everything whose form is wrong."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise spec_error(error, cls, document) from None
 
 
 class SearcherSettings(Config, ABC):

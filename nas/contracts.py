@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nas.exports import Exports
     from nas.fitted import FittedPredictor
 
 __all__ = [
@@ -134,8 +135,17 @@ class Lease(Protocol):
         """Write outcomes, in the order given. A trial whose worker was lost comes back PENDING."""
         ...
 
-    def release(self, state: JobState, reason: str | None = None) -> None:
-        """Give the right back. RUNNING trials are handed back, or CANCELLED where the job is over."""
+    def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:
+        """Give the right back. RUNNING trials are handed back, or CANCELLED where the job is over.
+
+        Returns the state that the job took; one that is held where the right was kept.
+
+        Args:
+            state: to leave the job in; a request that the holder did not see goes before one that is not over.
+            reason: why.
+            revision: of the job by whose document it is over; None: it is over by any. Where the job was edited
+                since, the right is kept: the job goes on by its new document, RUNNING trials are PENDING again.
+        """
         ...
 
 
@@ -321,6 +331,15 @@ class Store(Jobs, Protocol):
     @property
     def shelf(self) -> Shelf:
         """The predictors of jobs, which are forgotten with them."""
+        ...
+
+    @property
+    def exports(self) -> Exports:
+        """Networks of trials that were asked for as files; forgotten with their jobs."""
+        ...
+
+    def submitted(self, by: Submitter) -> Job | None:
+        """The job that the submitter's token made before, as it stands now. Raises `TokenReused`."""
         ...
 
 

@@ -16,10 +16,16 @@ from numpy.typing import NDArray
 
 from nas.contracts import Measurements
 from nas.objectives import Constraint, Objective, Problem
-from nas.pareto import hypervolume, non_dominated
+from nas.pareto import estimated_hypervolume, exact_seconds, hypervolume, non_dominated
 
 MOST_POINTS = 200
-"""Points of a history at most; a front of five objectives takes long to measure."""
+"""Points of a history at most."""
+EXACT_SECONDS = 0.5
+"""A front whose hypervolume would take longer gets an estimate."""
+ESTIMATE_SECONDS = 1e-5
+"""That an estimate takes a trial, about."""
+HISTORY_SECONDS = 4.0
+"""Of hypervolumes that take longer, a history has fewer points."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +106,22 @@ class JointFront:
             return None
         return tuple(o.value(w) for o, w in zip(self.problem.objectives, self.worst.tolist(), strict=True))
 
+    @cached_property
+    def exact(self) -> bool:
+        """Whether hypervolumes are exact, or estimates because the front is too large."""
+        return self._soon(len(self.members))
+
     def hypervolume(self, reference: Sequence[float] | None = None) -> float:
         """Volume between the front and `reference` (one value an objective, in the metrics' own units)."""
         point = self._turned(reference)
-        return 0.0 if point is None else hypervolume(self.losses[_front(self.losses)], point)
+        return 0.0 if point is None else self._volume(_front(self.losses), point)
 
     def history(self, reference: Sequence[float] | None = None) -> list[tuple[int, float]]:
         """How many trials had finished, and the hypervolume then, wherever it grew.
 
-        All measured against one `reference`. Of more than `MOST_POINTS` points, so many evenly spaced ones, the
-        first and the last among them.
+        All measured against one `reference`. Of more than `MOST_POINTS` points, or so many as may be measured in
+        time, so many evenly spaced ones, the first and the last among them. All are estimates where that of the
+        front is; else fronts on the way that were too large are left out.
         """
         point = self._turned(reference)
         if point is None:
@@ -117,12 +129,30 @@ class JointFront:
         inside = np.flatnonzero((self.losses < point).all(axis=1))
         grew = inside[entered(self.losses[inside])]
         found: list[tuple[int, float]] = []
-        for i in np.unique(np.linspace(0, len(grew) - 1, min(len(grew), MOST_POINTS)).round().astype(int)):
-            losses = self.losses[grew[: i + 1]]
-            volume = hypervolume(losses[_front(losses)], point)
+        for i in _spaced(len(grew), self._most_points(len(grew))):
+            front = grew[_front(self.losses[grew[: i + 1]])]
+            if self.exact and not self._soon(len(front)):
+                continue
+            volume = self._volume(front, point)
             if not found or volume > found[-1][1]:  # rounding may swallow what was gained
                 found.append((int(self.finished[grew[i]]), volume))
         return found
+
+    def _volume(self, rows: NDArray[np.int64], point: NDArray[np.float64]) -> float:
+        if self.exact:
+            return hypervolume(self.losses[rows], point)
+        inside = self.losses[(self.losses < point).all(axis=1)]
+        return estimated_hypervolume(self.losses[rows], point, inside.min(axis=0)) if len(inside) else 0.0
+
+    def _soon(self, points: int) -> bool:
+        count = len(self.problem.objectives)
+        return count <= 3 or exact_seconds(points, count) <= EXACT_SECONDS
+
+    def _most_points(self, grew: int) -> int:
+        """Of the history of a hypervolume that grew so often."""
+        exact = exact_seconds(grew, len(self.problem.objectives))
+        each = min(exact, EXACT_SECONDS) if self.exact else ESTIMATE_SECONDS * grew
+        return max(2, int(min(MOST_POINTS, HISTORY_SECONDS / max(each, 1e-9))))
 
     def _turned(self, reference: Sequence[float] | None) -> NDArray[np.float64] | None:
         point = self.reference if reference is None else reference
@@ -205,6 +235,11 @@ def _spread(found: Measurements, names: Sequence[str]) -> NDArray[np.float64]:
     values = np.full((len(found.numbers), len(names)), np.nan)
     values[:, [names.index(name) for name in found.names]] = found.values
     return values
+
+
+def _spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Of 0, 1, ... count - 1 so many evenly spaced ones at most, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _front(losses: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from nas.contracts import Evaluator, Report
-from nas.executors import ExecutorKind, opened
+from nas.executors import ExecutorKind
 from nas.executors.attempt import Task
+from nas.executors.errands import outcomes
 from nas.runner import Study
-from nas.trial import Measured, Outcome, Proposal, Trial
+from nas.trial import Measured, Proposal, Trial
 
 
 @runtime_checkable
@@ -52,15 +53,8 @@ def measure(
     if not isinstance(study.evaluator, HasTest):
         raise ValueError(f"the {study.spec.evaluator.kind} evaluator has no test split")
     budget = study.spec.budget
-    parallel = budget.parallel_trial_count
     task = Task(_Tester(study.evaluator), study.space, budget.max_trial_duration, memory=budget.max_trial_memory)
-    outcomes: dict[int, Outcome] = {}
-    with opened(executor, task, parallel) as workers:
-        waiting = list(trials)
-        while waiting or workers.in_flight:
-            while waiting and workers.in_flight < parallel:
-                workers.submit(waiting.pop(0))
-            outcomes.update(workers.outcomes(timeout=1.0))
-            observe(len(outcomes))
-    tested = {n: o.metrics for n, o in outcomes.items() if isinstance(o, Measured)}
+    work = {t.number: t.proposal for t in trials}
+    found = outcomes(executor, task, work, budget.parallel_trial_count, observe)
+    tested = {n: o.metrics for n, o in found.items() if isinstance(o, Measured)}
     return {n: {k: v for k, v in m.items() if k.startswith("test_")} for n, m in tested.items()}

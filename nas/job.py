@@ -17,7 +17,7 @@ from nas.searchers.predictor_guided import PredictorGuidedConfig
 from nas.trial import TrialState
 from search_spaces import SpecError
 from search_spaces.faults import spec_error
-from search_spaces.load import SpaceDocument, named
+from search_spaces.load import SpaceDocument, document_of
 
 DEFAULT_PROJECT = "default"
 """The project of jobs that were submitted without an API key."""
@@ -167,7 +167,7 @@ class JobSpec(BaseModel):
     @classmethod
     def _named(cls, raw: Any) -> Any:
         try:
-            return named(raw) if isinstance(raw, str) else raw
+            return document_of(raw)
         except FileNotFoundError as error:
             raise ValueError(str(error)) from None
 

@@ -132,6 +132,8 @@ def drive(
     except KeyboardInterrupt:
         with suppress(LeaseLost):  # released already, where the search itself was interrupted
             lease.release(JobState.PAUSED, "interrupted")
+        if store.job(job_id).state.over:  # the search was done: whoever calls is to end, all the same
+            raise
         return result_of(store, study, job_id)
     result = result_of(store, study, job_id)
     if ending.state is JobState.FAILED:

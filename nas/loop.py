@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nas import initial
@@ -26,6 +26,8 @@ class Ending:
 
     state: JobState
     reason: str | None = None
+    revision: int | None = None
+    """Of the job by whose document it ends so; None: it would by any document."""
 
 
 def search(
@@ -66,7 +68,7 @@ def search(
         ending = run.ending(job)
         if ending is not None:
             executor.cancel()
-            return ending
+            return replace(ending, revision=job.revision)
         if job.spec.budget != budget:
             budget = job.spec.budget
             executor.resize(budget.parallel_trial_count)
@@ -84,7 +86,7 @@ def search(
                 return Ending(JobState.QUEUED)
             job = lease.renew()  # the budget may have been raised since it was last seen
             if job.spec.budget == budget:
-                return run.finished(budget)
+                return replace(run.finished(budget), revision=job.revision)
             continue
         outcomes = list(executor.outcomes(WAIT))
         if outcomes:

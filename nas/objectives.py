@@ -21,8 +21,13 @@ from pydantic import (
 from search_spaces.faults import show, spec_error
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_OBJECTIVE = re.compile(rf"\s*(max|maximize|min|minimize)\s+({NAME})\s*", re.IGNORECASE)
-_CONSTRAINT = re.compile(rf"\s*({NAME})\s*(<=|>=)\s*([-+0-9.eE_]+)\s*")
+_IMIZE = "(?:[Ii][Mm][Ii][Zz][Ee])?"
+_DIGITS = "[0-9](?:_?[0-9])*"
+_NUMBER = rf"[-+]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][-+]?{_DIGITS})?"
+"""What `float` reads, but for words and spaces."""
+OBJECTIVE = rf"\s*([Mm][Aa][Xx]{_IMIZE}|[Mm][Ii][Nn]{_IMIZE})\s+({NAME})\s*"
+CONSTRAINT = rf"\s*({NAME})\s*(<=|>=)\s*({_NUMBER})\s*"
+"""The short forms, as regular expressions that JSON Schema knows as well."""
 
 RANGES: dict[str, tuple[float, float]] = {
     "accuracy": (0.0, 1.0),
@@ -58,7 +63,7 @@ class Objective(BaseModel):
     def _short_form(cls, raw: Any) -> Any:
         if not isinstance(raw, str):
             return raw
-        found = _OBJECTIVE.fullmatch(raw)
+        found = re.fullmatch(OBJECTIVE, raw)
         if not found:
             raise ValueError(
                 f'{show(raw)} is not an objective; write "max accuracy" or "min latency_ms", '
@@ -98,13 +103,11 @@ class Constraint(BaseModel):
     def _short_form(cls, raw: Any, handler: ModelWrapValidatorHandler[Constraint]) -> Constraint:
         if not isinstance(raw, str):
             return handler(raw)
-        found = _CONSTRAINT.fullmatch(raw)
-        try:
-            bound = float(found[3]) if found else math.nan
-        except ValueError:
-            bound = math.nan
+        found = re.fullmatch(CONSTRAINT, raw)
+        bound = float(found[3]) if found else math.nan
         if not found or not math.isfinite(bound):
-            raise ValueError(f'{show(raw)} is not a constraint; write "metric <= number" or "metric >= number"')
+            write = 'write "metric <= number" or "metric >= number"'
+            raise ValueError(f"{show(raw)} is not a constraint; {write}{_no_number(raw)}")
         return handler({"metric": found[1], "relation": found[2], "bound": bound})
 
     @model_serializer
@@ -152,6 +155,15 @@ class Problem:
     def violation(self, metrics: Mapping[str, float]) -> float:
         """Sum of the relative excesses over all constraints; 0 for a feasible point."""
         return sum(c.excess(metrics[c.metric]) for c in self.constraints)
+
+
+def _no_number(raw: str) -> str:
+    """A remark on what stands where the number of a constraint should, or nothing."""
+    found = re.fullmatch(rf"\s*{NAME}\s*[<>=]+([^<>=]*)", raw)
+    bound = found[1].strip() if found else ""
+    if not bound or re.fullmatch(_NUMBER, bound):
+        return ""
+    return f"; {show(bound)} is no number (100e3 is one)"
 
 
 M = TypeVar("M", bound=BaseModel)

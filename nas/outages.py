@@ -78,16 +78,19 @@ class EnduringLease:
             lambda: self._lease.close(outcomes), numbers, lambda trial: trial.state is not TrialState.RUNNING
         )
 
-    def release(self, state: JobState, reason: str | None = None) -> None:
-        """See `nas.contracts.Lease`. A lease that is gone after an error was given back by the very call."""
+    def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:
+        """See `nas.contracts.Lease`. A lease that is gone after an error was given back by the very call.
+
+        What the job became is not known then, and `state` is the best guess.
+        """
         try:
-            self._lease.release(state, reason)
+            return self._lease.release(state, reason, revision)
         except DatabaseError as error:
             self._wait(error, FIRST)
             try:
-                self._insist(lambda: self._lease.release(state, reason))
+                return self._insist(lambda: self._lease.release(state, reason, revision))
             except LeaseLost:
-                return
+                return state
 
     def _write(
         self,

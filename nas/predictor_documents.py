@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from nas.check import known_metrics
+from nas.config import Document
 from nas.job import Job, JobId
 from nas.objectives import NAME
 from search_spaces import Architecture, Fault, SpecError
-from search_spaces.faults import did_you_mean, spec_error
+from search_spaces.faults import did_you_mean
 from search_spaces.space import Space
 
 MOST_TRIALS = 5000
@@ -27,19 +28,7 @@ Scalar: TypeAlias = Annotated[Any, WithJsonSchema({"type": ["string", "boolean",
 """A value of a choice; the space says which are allowed."""
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> Self:
-        """Read a document. Raises `SpecError`, with everything whose form is wrong."""
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            raise spec_error(error, cls, document) from None
-
-
-class PredictorSpec(_Document):
+class PredictorSpec(Document):
     """Which predictor to fit."""
 
     job: JobId = Field(description="whose trials to learn from")
@@ -72,7 +61,7 @@ class PredictorSpec(_Document):
         return metrics, min(finished, MOST_TRIALS) if self.trials is None else self.trials
 
 
-class Candidates(_Document):
+class Candidates(Document):
     """Networks to predict."""
 
     architectures: Annotated[
@@ -102,7 +91,8 @@ class Candidates(_Document):
 
 def _unknown_beforehand(job: Job, space: Space) -> tuple[str, ...]:
     metrics = job.spec.problem.metrics
-    return tuple(m for m in metrics if m not in space.cost_names) or metrics
+    formulas = {*space.cost_names, *space.asked_costs}
+    return tuple(m for m in metrics if m not in formulas) or metrics
 
 
 def _unmeasured(metrics: tuple[str, ...], job: Job, space: Space) -> list[Fault]:

@@ -34,6 +34,22 @@ def shown(spec: JobSpec, progress: bool | Observe, console: Console | None = Non
         yield from (_bar if console.is_terminal else _lines)(spec, console)
 
 
+@contextmanager
+def counted(
+    name: str, total: int, progress: bool, console: Console | None = None
+) -> Iterator[Callable[[int], None]]:
+    """What is to be told how many networks are done: a bar, lines now and then, or nothing."""
+    console = console or Console(stderr=True)
+    if not progress:
+        yield lambda done: None
+    elif console.is_terminal:
+        with _columns(console) as bar:
+            task = bar.add_task(name, total=total, standing="")
+            yield lambda done: bar.update(task, completed=done)
+    else:
+        yield from _counting(name, total, console)
+
+
 class Standing:
     """How a search stands: counts of its own trials and the front of all, kept up trial by trial."""
 
@@ -76,14 +92,7 @@ class Standing:
 
 def _bar(spec: JobSpec, console: Console) -> Iterator[Observe]:
     total = spec.budget.max_trial_count
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[standing]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-    )
-    with Progress(*columns, console=console, expand=True) as bar:
+    with _columns(console) as bar:
         task = bar.add_task(spec.name, total=total, standing="starting workers")
 
         def show(standing: Standing) -> None:
@@ -92,20 +101,46 @@ def _bar(spec: JobSpec, console: Console) -> Iterator[Observe]:
         yield from _observer(spec, show, EVERY)
 
 
+def _columns(console: Console) -> Progress:
+    """An empty bar; what stands at its end is cut to the width of the terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[standing]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        console=console,
+        expand=True,
+    )
+
+
 def _lines(spec: JobSpec, console: Console) -> Iterator[Observe]:
     total = spec.budget.max_trial_count
     begun = time.monotonic()
 
     def show(standing: Standing) -> None:
         seconds = time.monotonic() - begun
-        console.print(
-            f"{spec.name}: {standing.done}/{total} trials  {seconds:.0f} s  {standing.text()}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        _line(console, f"{spec.name}: {standing.done}/{total} trials  {seconds:.0f} s  {standing.text()}")
 
     yield from _observer(spec, show, LINE_EVERY)
+
+
+def _counting(name: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """Takes a count, and shows it now and then and once it is full."""
+    begun = shown_at = time.monotonic()
+
+    def observe(done: int) -> None:
+        nonlocal shown_at
+        now = time.monotonic()
+        if now - shown_at >= LINE_EVERY or done == total:
+            _line(console, f"{name}: {done}/{total} networks  {now - begun:.0f} s")
+            shown_at = now
+
+    yield observe
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _observer(spec: JobSpec, show: Callable[[Standing], None], every: float) -> Iterator[Observe]:

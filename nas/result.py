@@ -22,6 +22,11 @@ from search_spaces.faults import did_you_mean
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from nas.artifacts import Artifacts
+    from nas.deploy.card import ModelCard
+    from nas.deploy.retrain import Retrained
+    from nas.exports import Weights
+
 
 _COLUMNS = (
     *("number", "state", "architecture"),  # the metrics stand after these
@@ -152,16 +157,94 @@ class SearchResult:
 
         return frame(predictor_quality(self.study.space, self.job.spec.problem, self.all_trials))
 
-    def test(self, numbers: Sequence[int] | None = None, executor: ExecutorKind = "ray") -> SearchResult:
+    def test(
+        self, numbers: Sequence[int] | None = None, executor: ExecutorKind = "ray", progress: bool = False
+    ) -> SearchResult:
         """The result with test metrics of these trials (default: the front's), measured once and now.
 
-        Each network is trained again by its recipe and seed. Raises `ValueError` where there is no test split.
+        Each network is trained again by its recipe and seed; `progress` shows a bar. Raises `ValueError` where
+        there is no test split.
         """
         from nas.held_out import measure
+        from nas.progress import counted
 
         chosen = self.front.trials if numbers is None else [self.all_trials[n] for n in numbers]
         fresh = [t for t in chosen if t.number not in self.tested]
-        return replace(self, tested={**self.tested, **measure(self.study, fresh, executor)})
+        with counted("testing", len(fresh), progress) as observe:
+            return replace(self, tested={**self.tested, **measure(self.study, fresh, executor, observe)})
+
+    def retrain(
+        self,
+        number: int,
+        seeds: int = 3,
+        epochs: int | None = None,
+        executor: ExecutorKind = "ray",
+        artifacts: str | None = None,
+        progress: bool = False,
+    ) -> Retrained:
+        """Train a trial's network by its recipe on the training and the validation part, and test it.
+
+        Args:
+            number: of the trial.
+            seeds: trainings; the result has the mean and the spread of their accuracies on test data.
+            epochs: instead of those of the recipe.
+            executor: where they run.
+            artifacts: folder or URL where the weights are kept, for `export`; None: nowhere.
+            progress: show a bar.
+
+        Raises `WrongState` where there is nothing to train, and `Infeasible` where no training comes to its end.
+        """
+        from nas.deploy.deliver import measured_trial
+        from nas.deploy.retrain import retrain
+        from nas.progress import counted
+
+        trial = measured_trial(self.all_trials, number)
+        with counted(f"retraining trial {number}", seeds, progress) as observe:
+            return retrain(
+                *(self.job, self.study, trial, seeds, epochs),
+                executor=executor,
+                artifacts=_artifacts(artifacts),
+                observe=observe,
+            )
+
+    def export(
+        self,
+        number: int,
+        path: str | Path,
+        weights: Weights = "auto",
+        executor: ExecutorKind = "inline",
+        artifacts: str | None = None,
+        data_licence: str = "unknown",
+    ) -> ModelCard:
+        """Write a trial's network to a file, in the form of its ending, with its card beside it.
+
+        The network is trained again by the trial's recipe and seed, unless `artifacts` (a folder or a URL) has its
+        weights, and the file is checked against the trial before it is there: its accuracy through ONNX Runtime,
+        its agreement with the network in torch, its bytes. See `nas.exports` for `weights`.
+
+        Raises:
+            SpecError: for an ending that is not known.
+            WrongState: there is nothing to train, or there are no such weights.
+            ExportFailed: a check failed, or the training; no file was written.
+        """
+        return self._export([number], {number: Path(path)}, weights, executor, artifacts, data_licence)[number]
+
+    def export_front(
+        self,
+        folder: str | Path,
+        weights: Weights = "auto",
+        executor: ExecutorKind = "ray",
+        artifacts: str | None = None,
+        data_licence: str = "unknown",
+        progress: bool = False,
+    ) -> dict[int, ModelCard]:
+        """Write each network of the front to ``folder/trial-<number>.onnx``; see `export`.
+
+        Raises `ExportFailed` where some failed; the others are there.
+        """
+        numbers = [t.number for t in self.front.trials]
+        targets = {n: Path(folder) / f"trial-{n}.onnx" for n in numbers}
+        return self._export(numbers, targets, weights, executor, artifacts, data_licence, progress)
 
     def plot(self) -> Figure:
         """Every measured trial and the front, as an interactive plotly figure."""
@@ -174,6 +257,27 @@ class SearchResult:
         from nas.report import write_report
 
         return write_report(self, Path(path))
+
+    def _export(
+        self,
+        numbers: Sequence[int],
+        targets: Mapping[int, Path],
+        weights: Weights,
+        executor: ExecutorKind,
+        artifacts: str | None,
+        data_licence: str,
+        progress: bool = False,
+    ) -> dict[int, ModelCard]:
+        from nas.deploy.deliver import ExportFailed, Order, export, measured_trial, split
+        from nas.progress import counted
+
+        trials = [measured_trial(self.all_trials, n) for n in numbers]
+        order = Order(self.job, self.study, trials, weights=weights, data_licence=data_licence)
+        with counted("exporting", len(trials), progress) as observe:
+            cards, reasons = split(export(order, targets, executor, _artifacts(artifacts), observe))
+        if reasons:
+            raise ExportFailed(reasons, cards)
+        return cards
 
     def _best(self, objective: Objective) -> str:
         """The best value of an objective and its trial, in words; empty where there is none."""
@@ -197,6 +301,12 @@ def frame_of(
     tests = dict.fromkeys(m for t in trials for m in tested.get(t.number, {}))
     rows = [_row(t, tested.get(t.number, {})) for t in trials]
     return pd.DataFrame(rows, columns=[*first, *measured, *tests, *last])
+
+
+def _artifacts(url: str | None) -> Artifacts | None:
+    from nas.artifacts import Artifacts
+
+    return None if url is None else Artifacts(url)
 
 
 def _row(trial: Trial, tested: Mapping[str, float]) -> dict[str, Any]:

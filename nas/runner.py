@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -73,6 +73,10 @@ class Heartbeat:
             raise self._error
         return self._job
 
+    def see(self, job: Job) -> None:
+        """The job as it is known to be now."""
+        self._job = job
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -116,6 +120,9 @@ def run(
         stop: asked for when this runner should let go; the job then waits for another.
         journal: told of what happens beside the search.
 
+    Returns:
+        How the job was left; an edit or a request of the last moment goes before how its search ended.
+
     Raises:
         LeaseLost: another runner has the job.
         DatabaseError: the database is away, and there is no time left to wait for it; whoever claims the job next
@@ -125,26 +132,29 @@ def run(
     stop, journal = stop or Stop(), journal or Journal()
     enduring = EnduringLease(lease, stop.hold_on)
     with Heartbeat(lease, journal, enduring.renew()) as heart:
-        try:
-            ending = _drive(enduring, heart, executor, slots, study, observe, stop)
-        except (LeaseLost, DatabaseError):  # nothing can be written; the lease runs out, and the job goes on
-            raise
-        except KeyboardInterrupt:
-            lease.release(JobState.PAUSED, "interrupted")
-            raise
-        except _Over:
-            ending = Ending(JobState.QUEUED)
-        except WorkersAway as error:  # for another runner, or for this one a little later
-            journal.workers_away(str(error))
-            stop.wait(AWAY)
-            ending = Ending(JobState.QUEUED, str(error))
-        except SpecError as error:
-            ending = Ending(JobState.FAILED, str(error))
-        except Exception as error:  # the loop's own bug: the job says so, the runner lives on
-            journal.crashed(traceback.format_exc())
-            ending = Ending(JobState.FAILED, f"internal error: {type(error).__name__}: {error}")
-        enduring.release(ending.state, ending.reason)
-        return ending
+        while True:
+            try:
+                ending = _drive(enduring, heart, executor, slots, study, observe, stop)
+            except (LeaseLost, DatabaseError):  # nothing can be written; the lease runs out, and the job goes on
+                raise
+            except KeyboardInterrupt:
+                lease.release(JobState.PAUSED, "interrupted")
+                raise
+            except _Over:
+                ending = Ending(JobState.QUEUED)
+            except WorkersAway as error:  # for another runner, or for this one a little later
+                journal.workers_away(str(error))
+                stop.wait(AWAY)
+                ending = Ending(JobState.QUEUED, str(error))
+            except SpecError as error:
+                ending = Ending(JobState.FAILED, str(error))
+            except Exception as error:  # the loop's own bug: the job says so, the runner lives on
+                journal.crashed(traceback.format_exc())
+                ending = Ending(JobState.FAILED, f"internal error: {type(error).__name__}: {error}")
+            became = enduring.release(ending.state, ending.reason, ending.revision)
+            if not became.held:
+                return ending if became is ending.state else replace(ending, state=became, reason=None)
+            heart.see(enduring.renew())  # the job was edited meanwhile, and is still ours
 
 
 def serve(
@@ -277,7 +287,15 @@ def _drive(
         return heart.current()
 
     budget = spec.budget
-    task = Task(study.evaluator, study.space, budget.max_trial_duration, budget.repeats, budget.max_trial_memory)
+    asked = tuple(name for name in study.space.asked_costs if name in spec.problem.metrics)
+    task = Task(
+        study.evaluator,
+        study.space,
+        budget.max_trial_duration,
+        budget.repeats,
+        budget.max_trial_memory,
+        asked,
+    )
     now = clock(lease.trials()) if executor == "simulated" else 0.0
     with opened(executor, task, budget.parallel_trial_count, now, slots) as workers:
         return search(lease, current, study.space, study.searcher, workers, observe, lambda: stop.asked)

@@ -16,6 +16,7 @@ from search_spaces import Fault, SpecError
 from search_spaces.faults import did_you_mean
 
 if TYPE_CHECKING:
+    from nas.artifacts import Artifacts
     from nas.storage.memory import MemoryStore
     from nas.storage.sql import SqlStore
 
@@ -39,6 +40,9 @@ class Settings(BaseSettings):
         default="file:.nas/artifacts", repr=False, description="where files of jobs are kept (fsspec URL)"
     )
     data_dir: Path | None = Field(default=None, description="the data registry: data sets and tables by name")
+    devices: Path | None = Field(
+        default=None, description="a YAML or JSON file of the devices that latency can be measured on, by name"
+    )
     lease_seconds: float = Field(
         default=30.0, ge=3, description="after so long without a sign of life a runner has lost its job"
     )
@@ -57,6 +61,9 @@ class Settings(BaseSettings):
         description="requests a second of one API key, or address; 0: no limit",
     )
     rate_burst: int = Field(default=400, ge=1, description="requests that may come at once before the rate counts")
+    event_streams: int = Field(
+        default=256, ge=1, description="event streams that one API key, or address, may hold at once"
+    )
     allowed_functions: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="import paths, with commas between, that documents over HTTP may name"
     )
@@ -67,13 +74,18 @@ class Settings(BaseSettings):
     metrics_host: str = Field(default="127.0.0.1", description="the address of that port; it asks for no key")
     url: str | None = Field(default=None, repr=False, description="the server that commands and clients speak to")
     api_key: str | None = Field(default=None, repr=False, description="the key that commands and clients show it")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("127.0.0.1", "::1"),
+        validation_alias="FORWARDED_ALLOW_IPS",
+        description="addresses or networks of proxies, with commas between, whose X-Forwarded-For counts",
+    )
     ray_address: str | None = Field(
         default=None,
         validation_alias="RAY_ADDRESS",
         description="of a Ray cluster; else one is started",
     )
 
-    @field_validator("allowed_functions", mode="before")
+    @field_validator("allowed_functions", "trusted_proxies", mode="before")
     @classmethod
     def _listed(cls, raw: Any) -> Any:
         return [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else raw
@@ -85,6 +97,18 @@ class Settings(BaseSettings):
             if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", path):
                 raise ValueError(f"{path!r} is no import path; allowed: package.module:function")
         return paths
+
+    @field_validator("devices")
+    @classmethod
+    def _described(cls, path: Path | None) -> Path | None:
+        from nas.latency.devices import read
+
+        if path is not None:
+            try:
+                read(path)
+            except SpecError as error:
+                raise ValueError("; ".join(map(str, error.faults))) from None
+        return path
 
 
 @dataclass(frozen=True)
@@ -146,6 +170,16 @@ def open_configured_store() -> MemoryStore | SqlStore:
 
     settings = read_settings()
     return open_store(settings.database_url, lease_seconds=settings.lease_seconds)
+
+
+def open_configured_artifacts() -> Artifacts:
+    """The files of jobs that the environment names. Raises `SpecError` for an address that cannot be."""
+    from nas.artifacts import Artifacts
+
+    try:
+        return Artifacts(read_settings().artifacts_url)
+    except ValueError as error:
+        raise SpecError.at(variable("artifacts_url"), str(error)) from None
 
 
 def _fault(error: Any) -> Fault:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nas.contracts import Store
+from nas.contracts import Store, TrialFilter
 from nas.executors.simulated import END, START
 from nas.job import Job, JobSpec
 from nas.objectives import Problem
@@ -25,6 +25,11 @@ from search_spaces import Choice, Fault, Space, SpecError
 
 MAX_BEST = 8
 """Networks of one job that are measured anew, at most."""
+MAX_REMOTE = 10_000
+"""Trials to learn from that the jobs which a document from the network names may have together: the process that
+answers reads them all into its memory, and writes them in one transaction."""
+TELLING = (TrialState.SUCCEEDED, TrialState.INFEASIBLE)
+"""States of trials that say something of their networks."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,21 @@ def first_trials(
         space: its space.
         given: jobs that the caller holds, which then need not be in the store.
         project: the only one whose jobs may be named; None: any.
-        remote: whether the document came over the network; then no code that it names is imported.
+        remote: whether the document came over the network; then no code that it names is imported, and the jobs
+            may have no more than `MAX_REMOTE` trials to learn from.
 
     Raises:
-        SpecError: for jobs that are not there, chose among something else, or did not measure what is wanted.
+        SpecError: for jobs that are not there, chose among something else, did not measure what is wanted, or
+            have too many trials.
     """
     held = {source.job.id: source for source in given}
     found: list[_Known] = []
     faults: list[Fault] = []
+    left = MAX_REMOTE if remote else None
     for i, job_id in enumerate(spec.warm_start):
         try:
-            source = held[job_id] if job_id in held else _source(store, job_id, project)
+            source = held[job_id] if job_id in held else _source(store, job_id, project, left)
+            left = None if left is None else left - len(source.trials)
             found.append(_Known.of(source, spec, space, remote))
         except SpecError as error:
             faults += [Fault(f"warm_start.{i}", f"job {job_id}: {f}") for f in error.faults]
@@ -92,12 +101,17 @@ def taken_over(store: Store, job: Job) -> int:
     return bisect_left(range(sum(job.counts.values())), True, key=own)
 
 
-def _source(store: Store, job_id: str, project: str | None) -> Source:
+def _source(store: Store, job_id: str, project: str | None, most: int | None) -> Source:
+    """A job of the project, with those trials that tell something. Raises `SpecError` where they are too many."""
     try:
         job = store.job(job_id)
         if project not in (None, job.project):
             raise KeyError(job_id)
-        return Source(job, store.trials(job_id))
+        count = sum(job.counts.get(state, 0) for state in TELLING)
+        if most is not None and count > most:
+            allowed = f"allowed: {most}, as all jobs together may have {MAX_REMOTE}"
+            raise SpecError.at("", f"it has {count} trials to learn from; {allowed}")
+        return Source(job, store.trials(job_id, limit=count, which=TrialFilter(TELLING)))
     except KeyError:
         raise SpecError.at("", "there is no such job") from None
 
@@ -139,7 +153,7 @@ class _Known:
 
 def _tells(trial: Trial) -> bool:
     """Whether the trial says something of the network itself: a full evaluation, or that there is none."""
-    return trial.state in (TrialState.SUCCEEDED, TrialState.INFEASIBLE) and trial.proposal.fidelity in (None, 1.0)
+    return trial.state in TELLING and trial.proposal.fidelity in (None, 1.0)
 
 
 def _measures_like(new: JobSpec, old: JobSpec, remote: bool) -> bool:

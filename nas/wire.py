@@ -17,6 +17,7 @@ from search_spaces.domains import Value
 
 if TYPE_CHECKING:
     from nas.entrants import JointFront
+    from nas.exports import Export
     from nas.fitted import FittedPredictor
     from nas.predictor_quality import PredictorQuality
     from predictors.contract import Prediction
@@ -95,6 +96,7 @@ def joint_front_dict(
     return {
         "trials": list(trials),
         "hypervolume": _volume(hypervolume),
+        "hypervolume_exact": front.exact,
         "reference": None if point is None else list(point),
         "objectives": [str(o) for o in front.problem.objectives],
         "constraints": [str(c) for c in front.problem.constraints],
@@ -136,6 +138,20 @@ def predictor_dict(predictor: FittedPredictor) -> dict[str, Any]:
         "reason": predictor.reason,
         "quality": predictor.quality,
         "created_at": time(predictor.created_at),
+    }
+
+
+def export_dict(export: Export) -> dict[str, Any]:
+    """A trial's network as a file, or on the way to be one."""
+    return {
+        "id": export.id,
+        **export.spec.model_dump(mode="json"),
+        "state": export.state.value,
+        "reason": export.reason,
+        "attempt": export.attempt,
+        "file": export.file_name,
+        "created_at": time(export.created_at),
+        "finished_at": time(export.finished_at),
     }
 
 

@@ -6,12 +6,14 @@ from predictors.features import Scores
 from predictors.files import FileFault, load, save
 from predictors.gaussian_process import GaussianProcess
 from predictors.gradient_boosting import GradientBoosting
+from predictors.latency import Latency
 from predictors.mlp import MlpEnsemble
 from predictors.process import BlockProcess
 from predictors.quality import Measured, Quality, quality
 from predictors.random_forest import RandomForest
 from predictors.ridge import Ridge
 from predictors.scores import Prior, ScoreTable
+from predictors.transfer import Transfer
 from predictors.zero_cost import Proxy, ZeroCost, consensus
 from search_spaces.space import Space
 
@@ -21,6 +23,7 @@ __all__ = [
     "FileFault",
     "GaussianProcess",
     "GradientBoosting",
+    "Latency",
     "Measured",
     "MlpEnsemble",
     "Prediction",
@@ -32,6 +35,7 @@ __all__ = [
     "Ridge",
     "ScoreTable",
     "Scores",
+    "Transfer",
     "ZeroCost",
     "auto",
     "consensus",

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictors.base import Z90, Column, FeaturePredictor, Fit, Floats, folds
 from predictors.contract import Prediction
+from predictors.features import Features
 from predictors.gradient_boosting import fit_trees
 from predictors.process import tune_fine_process, tune_process
 from predictors.ridge import fit_line, fit_quadratic
+from predictors.sensitivity import policy_noise
+from search_spaces.architecture import Genes
 
 Tune: TypeAlias = Callable[[Floats, NDArray[np.int64], Floats], Fit]
 """Finds hyperparameters from features (n, columns), the block of each column, and one target (n,)."""
@@ -69,6 +72,13 @@ class Stack(Column):
 class Auto(FeaturePredictor[Stack]):
     """A line through costs and scores, ridge regression, two Gaussian processes and boosted trees, stacked."""
 
+    tunes: ClassVar[tuple[Tune, ...]] = MEMBERS
+    trust: ClassVar[Floats] = TRUST
+
+    def features(self, genes: Genes) -> Features:
+        """As of every predictor and, where policies of quantization differ, how much of the signal they lose."""
+        return Features(self.space, self.scores, genes, policy_noise(self.space))
+
     def held_out(self) -> Prediction:
         """As of every predictor; known from the fit where there were enough architectures."""
         columns = self._columns
@@ -85,13 +95,13 @@ class Auto(FeaturePredictor[Stack]):
         """See `FeaturePredictor`."""
         if len(y) < ENOUGH:
             return Stack([tune_process(x, groups, y)(x, y)], np.ones(1), np.zeros(1), 1.0, None)
-        fits = [tune(x, groups, y) for tune in MEMBERS]
+        fits = [tune(x, groups, y) for tune in self.tunes]
         means, stds = np.zeros((2, len(fits), len(y)))
         for seen, unseen in folds(len(y)):
             for i, fit in enumerate(fits):
                 means[i, unseen], stds[i, unseen] = fit(x[seen], y[seen]).guess(x[unseen])
         errors = np.sqrt(((means - y) ** 2).mean(axis=1))
-        weights = stacked(means, y, errors)
+        weights = stacked(means, y, errors, self.trust)
         kept = np.flatnonzero(weights)
         weights, errors = weights[kept], errors[kept]
         mean, std = _joined(weights, errors, means[kept], stds[kept])
@@ -100,11 +110,11 @@ class Auto(FeaturePredictor[Stack]):
         return Stack(models, weights, errors, factor, (mean, std * factor))
 
 
-def stacked(means: Floats, y: Floats, errors: Floats) -> Floats:
-    """Weights of models from their held-out predictions (models, n) and errors (models,); they sum to 1."""
+def stacked(means: Floats, y: Floats, errors: Floats, trust: Floats) -> Floats:
+    """Weights of models from their held-out predictions (models, n), errors and trust (models,); they sum to 1."""
     from scipy.optimize import nnls
 
-    alone = TRUST * np.maximum(errors, 1e-9 + 1e-6 * errors.max()) ** -4.0
+    alone = trust * np.maximum(errors, 1e-9 + 1e-6 * errors.max()) ** -4.0
     alone /= alone.sum()
     disagreement = np.sqrt(PSEUDO * means.var(axis=0).mean())
     one = 1e3 * np.sqrt(len(y)) * np.ones(len(means))  # holds the sum

@@ -153,20 +153,49 @@ class Warp:
         return self.centre + self.unit * middle, self.unit * (high - low) / (2 * Z90)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A target centred and scaled, and nothing else: what adds up goes on to do so."""
+
+    shift: float
+    spread: float
+
+    @classmethod
+    def of(cls, y: Floats) -> Self:
+        """From targets (n,) that are not all equal; gives them the mean 0 and the variance 1."""
+        return cls(float(y.mean()), float(y.std()))
+
+    def forward(self, y: Floats) -> Floats:
+        """See `Warp`."""
+        return (y - self.shift) / self.spread
+
+    def back(self, mean: Floats, std: Floats) -> tuple[Floats, Floats]:
+        """See `Warp`."""
+        return mean * self.spread + self.shift, std * self.spread
+
+
 class FeaturePredictor(GenePredictor, Generic[C]):
     """Learns each target apart from the columns of `Features`; of a target that does not vary it is certain."""
+
+    def features(self, genes: Genes) -> Features:
+        """What it sees of architectures, scaled by the canonical genes (n, d) that it learns from."""
+        return Features(self.space, self.scores, genes)
+
+    def warp(self, y: Floats) -> Warp | Line:
+        """The scale on which a target (n,) that varies is learnt."""
+        return Warp.of(y)
 
     @abstractmethod
     def learn(self, x: Floats, groups: NDArray[np.int64], y: Floats) -> C:
         """From features (n, columns) with the block of each column, and one target (n,) of mean 0, variance 1."""
 
     def _learn(self, genes: Genes, targets: Floats) -> None:
-        self._features = Features(self.space, self.scores, genes)
+        self._features = self.features(genes)
         x = self._features(genes)
         self._level = targets.mean(axis=0)
-        self._columns: list[tuple[Warp, C] | None] = []
+        self._columns: list[tuple[Warp | Line, C] | None] = []
         for y, open_to_learn in zip(targets.T, varies(targets), strict=True):
-            warp = Warp.of(y) if open_to_learn else None
+            warp = self.warp(y) if open_to_learn else None
             self._columns.append((warp, self.learn(x, self._features.groups, warp.forward(y))) if warp else None)
 
     def mean_genes(self, genes: Genes) -> Floats:

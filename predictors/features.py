@@ -19,7 +19,7 @@ Scores: TypeAlias = Callable[[Genes], Floats]
 
 DEAR = "peak_activation_bytes"
 """Counting it takes three times as long as all other costs together, and says little that they do not."""
-GENES, COUNTS, STRUCTURE, COSTS, SCORES = range(5)
+GENES, COUNTS, STRUCTURE, COSTS, SCORES, MORE = range(6)
 """The blocks of columns; see `Features`."""
 
 
@@ -117,15 +117,15 @@ def score_columns(scores: Scores, genes: Genes) -> Callable[[Genes], Floats]:
 
 
 class Features:
-    """Columns of architectures in blocks: genes, counts of alike genes, structure, costs, scores.
+    """Columns of architectures in blocks: genes, counts of alike genes, structure, costs, scores, others.
 
     Every block is scaled by the architectures that are learnt from, so that its columns have together the variance
     1: a block of many columns does not drown one of few.
     """
 
-    def __init__(self, space: Space, scores: Scores | None, genes: Genes) -> None:
-        """Of canonical genes (n, d) to learn from."""
-        self._space, self._scores = space, scores
+    def __init__(self, space: Space, scores: Scores | None, genes: Genes, more: Scores | None = None) -> None:
+        """Of canonical genes (n, d) to learn from; `more`: a block of finite columns that are not tamed."""
+        self._space, self._scores, self._more = space, scores, more
         self._score_scale = ScoreScale.of(scores(genes)) if scores else None
         blocks = self._blocks(genes)
         self._scales = [Scale.of(block) for block in blocks]
@@ -143,7 +143,7 @@ class Features:
         blocks.append(cost_features(space, genes))
         scored = self._scores is not None and self._score_scale is not None
         blocks.append(self._score_scale(self._scores(genes)) if scored else np.zeros((len(genes), 0)))  # type: ignore[misc]
-        return blocks
+        return [*blocks, self._more(genes)] if self._more else blocks
 
 
 def _widths(space: Space) -> list[int]:

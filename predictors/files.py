@@ -19,6 +19,7 @@ from predictors.auto import Auto
 from predictors.base import GenePredictor
 from predictors.features import Scores
 from predictors.gradient_boosting import GradientBoosting
+from predictors.latency import Latency
 from predictors.mlp import MlpEnsemble
 from predictors.process import BlockProcess
 from predictors.random_forest import RandomForest
@@ -27,7 +28,7 @@ from search_spaces.space import Space
 
 FORMAT = 1
 KINDS: tuple[type[GenePredictor], ...] = (
-    *(Auto, Ridge, BlockProcess, GradientBoosting, RandomForest, MlpEnsemble),
+    *(Auto, Latency, Ridge, BlockProcess, GradientBoosting, RandomForest, MlpEnsemble),
 )
 SETTINGS = ("members", "unlabelled")
 

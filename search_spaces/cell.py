@@ -12,10 +12,18 @@ from search_spaces.cell_document import CellDocument
 from search_spaces.declared import DeclaredSpace
 from search_spaces.domains import Value
 from search_spaces.faults import SpecError, did_you_mean, show, spec_error
+from search_spaces.groups import check_groups
 
 CELLS = ("nodes", "operations", "cell", "normal", "reduction")
 """Keys of the architecture section that say what cells are; all others say how they are stacked."""
-_POLICY = {"weight_bits": "weight", "weight_scheme": "scheme", "activation_bits": "activation"}
+_POLICY = {
+    "weight_bits": "weight",
+    "weight_scheme": "scheme",
+    "activation_bits": "activation",
+    "weight_granularity": "granularity",
+    "group_size": "group_size",
+    "activation_observer": "observer",
+}
 
 
 class CellSpace(DeclaredSpace):
@@ -54,6 +62,7 @@ class CellSpace(DeclaredSpace):
             space = type(self)(CellDocument.model_validate(raw), self.name)
         except ValidationError as error:
             raise spec_error(error, CellDocument, raw) from None
+        check_groups(space)
         values = {c.name: self._value(arch, c.name, c.values) for c in space.choices}
         return space, space.canonical(space.architecture(values))
 

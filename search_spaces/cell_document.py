@@ -22,9 +22,6 @@ BLOCK_OPERATIONS = (
 COMBINES = ("add", "concat")
 MAX_BLOCKS = 16
 
-_WIDTH = {"type": "integer", "minimum": 1}
-_STATE = {"type": "integer", "minimum": 0}
-
 
 class EdgeCellsSection(Section):
     """One cell with an operation on every edge, and how often it stands in the network."""
@@ -35,9 +32,9 @@ class EdgeCellsSection(Section):
     """Nodes of the cell, its input and output among them."""
     operations: choice(*EDGE_OPERATIONS)  # type: ignore[valid-type]
     """What may stand on an edge."""
-    width: varied(integer(1, 1024), _WIDTH) = Domain((16,))  # type: ignore[valid-type]
+    width: varied(integer(1, 1024)) = Domain((16,))  # type: ignore[valid-type]
     """Channels of the first stage; doubled by every reduction."""
-    cells: varied(integer(1, 16), _WIDTH) = Field(  # type: ignore[valid-type]
+    cells: varied(integer(1, 16)) = Field(  # type: ignore[valid-type]
         default=Domain((5,)), description="cells a stage"
     )
     stages: Annotated[int, Field(ge=1, le=8)] = 3
@@ -47,7 +44,7 @@ class EdgeCellsSection(Section):
 class BlockSection(Section):
     """Two operations on two states, combined. State 0 is the cell's newer input, 1 the older, 2 block 0."""
 
-    inputs: tuple[varied(integer(0), _STATE), varied(integer(0), _STATE)]  # type: ignore[valid-type]
+    inputs: tuple[varied(integer(0)), varied(integer(0))]  # type: ignore[valid-type]
     """The states that the two operations read."""
     operations: tuple[choice(*BLOCK_OPERATIONS), choice(*BLOCK_OPERATIONS)]  # type: ignore[valid-type]
     """What is applied to each of them."""
@@ -135,9 +132,9 @@ class BlockCellsSection(Section):
     skeleton: Literal["cifar", "imagenet"] = Field(
         default="cifar", description="imagenet: a stem of stride 2 and two reduction cells before the stages"
     )
-    width: varied(integer(2, 4096), _WIDTH)  # type: ignore[valid-type]
+    width: varied(integer(2, 4096))  # type: ignore[valid-type]
     """Channels of the first stage; doubled by every reduction."""
-    cells: varied(integer(1, 32), _WIDTH) = Field(description="normal cells a stage")  # type: ignore[valid-type]
+    cells: varied(integer(1, 32)) = Field(description="normal cells a stage")  # type: ignore[valid-type]
     stem_multiplier: Annotated[int, Field(ge=1, le=16)] = Field(
         default=3, description="width of the stem: so many times the cells' width (cifar) or 32 (imagenet)"
     )
@@ -147,7 +144,7 @@ class BlockCellsSection(Section):
     )
     auxiliary_head: bool = False
     """A second classifier for the training, before the second reduction."""
-    drop_path: varied(real(0, 1, below=True), {"type": "number"}) = Field(  # type: ignore[valid-type]
+    drop_path: varied(real(0, 1, below=True)) = Field(  # type: ignore[valid-type]
         default=Domain((0.0,)), description="rate of ScheduledDropPath in the last cell at the end of the training"
     )
     normal: CellSection = CellSection()
@@ -189,7 +186,7 @@ class CellDocument(ImageSection):
         """Without a known kind of cell nothing can be said about the rest."""
         if isinstance(value, Mapping) and "cell" in value:
             try:
-                one_of("edges", "blocks")(value["cell"])
+                one_of("edges", "blocks").read(value["cell"])
             except ValueError as error:
                 raise SpecError.at("cell", str(error)) from None
         return value

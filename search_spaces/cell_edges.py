@@ -21,7 +21,7 @@ from search_spaces.cell_classes import MAX_CELLS, representatives
 from search_spaces.cell_document import CellDocument, EdgeCellsSection
 from search_spaces.cell_graphs import edge_cell
 from search_spaces.cell_paths import path_features
-from search_spaces.domains import Value
+from search_spaces.domains import Domain, Value
 from search_spaces.feature import Feature, Ints, Mask, both, negated, where
 from search_spaces.graph import Graph
 from search_spaces.network import Network, conv_norm, one_of, optional, runs
@@ -153,7 +153,7 @@ class EdgeCellSpace(CellSpace):
     def _merges(self) -> bool:
         """Whether whole classes become one; not where a convolution that changes its edge changes its policy."""
         policy = self.document.quantization
-        alike = policy.weight_bits.fixed and policy.weight_scheme.fixed and policy.activation_bits.fixed
+        alike = all(value.fixed for _, value in policy if isinstance(value, Domain))
         few = len(self._section.operations.values) ** len(self._edges) <= MAX_CELLS
         return few and (alike or policy.per != "module")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from typing_extensions import override
 from search_spaces.architecture import Architecture, Genes
 from search_spaces.costs import Counting, Tally
 from search_spaces.document import Section
+from search_spaces.energy import Energy
 from search_spaces.feature import Count, Feature
 from search_spaces.graph import Graph
 from search_spaces.memory import Memory
@@ -29,8 +30,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 METRICS = ("params", "macs", "model_size_bytes", "peak_activation_bytes")
+ASKED = ("energy_mj",)
+"""Given where they are asked for by name only."""
 CHUNK = 4096
 """Networks counted at a time, so that what is calculated with stays in a core's cache."""
+
+
+Extent: TypeAlias = Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": 65536})]
+"""`ImageSection` checks it, with one message for all three."""
 
 
 class FamilySection(Section):
@@ -49,7 +56,7 @@ class FamilySection(Section):
 class ImageSection(FamilySection):
     """A family whose networks see images."""
 
-    input: tuple[int, int, int] = Field(description="channels, height, width")
+    input: tuple[Extent, Extent, Extent] = Field(description="channels, height, width")
 
     @field_validator("input")
     @classmethod
@@ -73,6 +80,13 @@ class DeclaredSpace(Space):
         """Walk through the networks of a population from input to logits; gives the logits."""
 
     @override
+    def active(self, genes: Genes) -> NDArray[np.bool_]:
+        active = super().active(genes)
+        if columns := self._recipe.quantized:
+            active[:, columns] &= np.reshape(self._policy.quantizes(Values(genes), active), (-1, 1))
+        return active
+
+    @override
     def build(self, arch: Architecture) -> nn.Module:
         """The network with fresh weights, from the canonical genes; raises `BuildError`."""
         from search_spaces.modules.build import build
@@ -87,8 +101,9 @@ class DeclaredSpace(Space):
         """`params`, `macs`, `model_size_bytes`, `peak_activation_bytes` of networks, each of shape (n,), exact.
 
         `peak_activation_bytes` is for one example; see `search_spaces.memory` for what it takes for granted.
+        Where `metrics` names it, also `energy_mj` of one example: a model's, see `search_spaces.energy`.
         """
-        wanted = METRICS if metrics is None else [m for m in METRICS if m in metrics]
+        wanted = METRICS if metrics is None else [m for m in (*METRICS, *ASKED) if m in metrics]
         found: dict[str, NDArray[np.float64]] = {m: np.empty(len(genes)) for m in wanted}
         for start in range(0, len(genes), CHUNK):
             part = genes[start : start + CHUNK]
@@ -99,8 +114,9 @@ class DeclaredSpace(Space):
     def _count(self, genes: Genes, wanted: Collection[str], counting: Counting | None) -> dict[str, Count]:
         of = Values(genes)
         found: dict[str, Count] = {}
-        if {"params", "macs", "model_size_bytes"} & set(wanted):
-            sized = self._policy.weight_bytes(of) if "model_size_bytes" in wanted else None
+        if {"params", "macs", "model_size_bytes", "energy_mj"} & set(wanted):
+            sizes = {"model_size_bytes", "energy_mj"} & set(wanted)
+            sized = self._policy.weight_bytes(of) if sizes else None
             tally = Tally(counting, sized, folds=sized is None or not self._policy.fine)
             self.write(tally, of)
             found = {"params": tally.params, "macs": tally.macs, "model_size_bytes": tally.bytes}
@@ -109,7 +125,16 @@ class DeclaredSpace(Space):
             memory = Memory(len(genes), bits, folds=not self._policy.fine)
             self.write(memory, of)
             found["peak_activation_bytes"] = memory.peak_bytes()
+        if "energy_mj" in wanted:
+            energy = Energy(len(genes), self._policy.widths(of), folds=not self._policy.fine)
+            self.write(energy, of)
+            found["energy_mj"] = energy.millijoules(found["model_size_bytes"])
         return {m: found[m] for m in wanted}
+
+    @property
+    @override
+    def asked_costs(self) -> tuple[str, ...]:
+        return ASKED
 
     @override
     def cost(self, arch: Architecture, counting: Counting | None = None) -> dict[str, float]:
@@ -129,6 +154,11 @@ class DeclaredSpace(Space):
     def recipe(self, arch: Architecture) -> Recipe:
         """How the architecture is to be trained."""
         return self._recipe.recipe(arch.genes)
+
+    @property
+    def policies(self) -> Policy:
+        """How the layers of a population are stored, part by part."""
+        return self._policy
 
     def policy(self, arch: Architecture) -> dict[str, Bits]:
         """Bits of every convolution, linear layer and embedding of the network, by its name."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import eq
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from search_spaces.faults import did_you_mean, show
 
@@ -50,8 +52,14 @@ class NotAllowed(ValueError):
         super().__init__(f"{', '.join(map(show, values))} {are} not allowed; allowed: {allowed}{hint}")
 
 
-Check: TypeAlias = Callable[[Value], Value]
-"""Gives the value in its final type, or raises `NotAllowed`."""
+@dataclass(frozen=True)
+class Check:
+    """Which values may stand at a place."""
+
+    read: Callable[[Value], Value]
+    """Gives the value in its final type, or raises `NotAllowed`."""
+    schema: Mapping[str, Any]
+    """The same as JSON Schema."""
 
 
 def integer(low: int, high: int | None = None, *, odd: bool = False) -> Check:
@@ -66,7 +74,10 @@ def integer(low: int, high: int | None = None, *, odd: bool = False) -> Check:
             raise NotAllowed([value], allowed)
         return int(value)
 
-    return check
+    schema = _bounds("integer", minimum=low, maximum=high)
+    if odd:
+        schema["not"] = {"multipleOf": 2}
+    return Check(check, schema)
 
 
 def real(low: float, high: float | None = None, *, above: bool = False, below: bool = False) -> Check:
@@ -82,7 +93,8 @@ def real(low: float, high: float | None = None, *, above: bool = False, below: b
             raise NotAllowed([value], allowed, _as_number(value))
         return float(value)
 
-    return check
+    least = {"exclusiveMinimum" if above else "minimum": low}
+    return Check(check, _bounds("number", **least, **{"exclusiveMaximum" if below else "maximum": high}))
 
 
 def one_of(*allowed: Value) -> Check:
@@ -95,7 +107,7 @@ def one_of(*allowed: Value) -> Check:
         names = [str(a) for a in allowed]
         raise NotAllowed([value], ", ".join(names), did_you_mean(value, names))
 
-    return check
+    return Check(check, {"enum": list(allowed)})
 
 
 def parse_domain(raw: object, check: Check) -> Domain:
@@ -107,13 +119,13 @@ def parse_domain(raw: object, check: Check) -> Domain:
     if isinstance(raw, Domain):
         return raw
     if isinstance(raw, Mapping):
-        values = [check(v) for v in _range(raw)]
+        values = [check.read(v) for v in _range(raw)]
     elif isinstance(raw, list | tuple):
         if not raw:
             raise ValueError("is an empty list; at least one choice must be given")
         values = _checked([_scalar(v) for v in raw], check)
     else:
-        values = [check(_scalar(raw))]
+        values = [check.read(_scalar(raw))]
     if len(values) > MAX_VALUES:
         raise ValueError(f"has {len(values)} choices; at most {MAX_VALUES} are allowed")
     if all(_is_number(v) for v in values):
@@ -126,8 +138,9 @@ def parse_domain(raw: object, check: Check) -> Domain:
     return Domain(tuple(values))
 
 
-def varied(check: Check, schema: dict[str, Any]) -> Any:
+def varied(check: Check) -> Any:
     """The pydantic type of a place where a value or a choice may stand."""
+    schema = dict(check.schema)
     spread = {
         "type": "object",
         "required": ["min", "max"],
@@ -152,7 +165,18 @@ def varied(check: Check, schema: dict[str, Any]) -> Any:
 
 def choice(*allowed: Value) -> Any:
     """The pydantic type of a place where one of the listed values, or a choice of them, may stand."""
-    return varied(one_of(*allowed), {"enum": list(allowed)})
+    return varied(one_of(*allowed))
+
+
+def later(value: Value) -> Any:
+    """The default of a key that came after others: where it is left out, spaces keep the keys they had."""
+    default = Domain((value,))
+    return Field(default=default, exclude_if=partial(eq, default))
+
+
+def _bounds(kind: str, **ends: float | None) -> dict[str, Any]:
+    """The JSON Schema of numbers within these ends; None: without end."""
+    return {"type": kind, **{name: end for name, end in ends.items() if end is not None}}
 
 
 def _checked(raw: Sequence[Value], check: Check) -> list[Value]:
@@ -160,7 +184,7 @@ def _checked(raw: Sequence[Value], check: Check) -> list[Value]:
     values, faults = [], []
     for value in raw:
         try:
-            values.append(check(value))
+            values.append(check.read(value))
         except NotAllowed as fault:
             faults.append(fault)
     if faults:

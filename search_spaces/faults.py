@@ -86,7 +86,8 @@ def _fault(error: dict[str, Any], model: type[BaseModel], document: object) -> F
     if kind == "union_tag_invalid":
         tag, names = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "")
         where = ".".join(filter(None, [path, tag]))
-        return Fault(where, f"{show(context['tag'])} is not known; allowed: {names}")
+        hint = did_you_mean(context["tag"], names.split(", "))
+        return Fault(where, f"{show(context['tag'])} is not known; allowed: {names}{hint}")
     if kind == "union_tag_not_found":
         tag = context["discriminator"].strip("'")
         return Fault(".".join(filter(None, [path, tag])), "is required")

@@ -16,7 +16,9 @@ from pydantic import Field, RootModel, TypeAdapter, ValidationError
 from search_spaces.cell_blocks import BlockCellSpace
 from search_spaces.cell_document import CellDocument, EdgeCellsSection
 from search_spaces.cell_edges import EdgeCellSpace
+from search_spaces.declared import DeclaredSpace
 from search_spaces.faults import SpecError, did_you_mean, show, spec_error
+from search_spaces.groups import check_groups
 from search_spaces.mlp import MlpDocument, MlpSpace
 from search_spaces.python import PythonDocument, load_python
 from search_spaces.space import Space
@@ -50,7 +52,7 @@ def load_space(source: str | Path | Mapping[str, Any]) -> Space:
         FileNotFoundError: for a name that is none of these.
     """
     if isinstance(source, Mapping):
-        return _make(source, "space")
+        return _make(document_of(source), "space")
     name, path = str(source), Path(source)
     if name not in names() and path.is_file():
         return _make(read_document(path), path.stem)
@@ -58,6 +60,18 @@ def load_space(source: str | Path | Mapping[str, Any]) -> Space:
         return _make(named(name), name)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no such file, and {error}") from None
+
+
+def document_of(source: Any) -> Any:
+    """What is meant where a space stands in a document: by a name, as text or as ``{name: ...}``, what it names.
+
+    Anything else is returned as it is.
+
+    Raises:
+        FileNotFoundError: for a name that is none.
+    """
+    alone = source["name"] if isinstance(source, Mapping) and set(source) == {"name"} else source
+    return named(alone) if isinstance(alone, str) else source
 
 
 def named(name: str) -> dict[str, Any]:
@@ -88,6 +102,14 @@ def space_of(document: SpaceDocument, name: str = "space") -> Space:
     if isinstance(document, MlpDocument):
         return MlpSpace(document, name)
     return load_python(document)
+
+
+def checked_space(document: SpaceDocument, name: str = "space") -> Space:
+    """The space of a new document: raises `SpecError` also where its sections do not fit together."""
+    space = space_of(document, name)
+    if isinstance(space, DeclaredSpace):
+        check_groups(space)
+    return space
 
 
 def load_reference(name: str, changes: Mapping[str, Any] | None = None) -> Space:
@@ -159,6 +181,8 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
+        if not text.strip():
+            raise SpecError.at("", f"{path} is empty; a mapping is needed")
         document = json.loads(text) if path.suffix == ".json" else parse_text(text)
     except UnicodeDecodeError as error:
         raise SpecError.at("", f"{path} is not a text file: {error.reason}") from None
@@ -206,7 +230,7 @@ def _make(document: Mapping[str, Any], name: str) -> Space:
         parsed = _any_space().model_validate(document).root
     except ValidationError as error:
         raise spec_error(error, _any_space(), document) from None
-    return space_of(parsed, name)
+    return checked_space(parsed, name)
 
 
 class _Loader(yaml.SafeLoader):

@@ -29,15 +29,14 @@ from search_spaces.staged_document import ACTIVATIONS, MAX_BLOCKS
 from search_spaces.variables import Values, Variable, Variables
 
 MAX_ENTRIES = 2**24
-_WIDTH = {"type": "integer", "minimum": 1, "maximum": 65536}
 
 
 class MlpStageSection(Section):
     """Blocks one after the other or side by side; one block, unless `depth` says more."""
 
-    hidden: varied(integer(1, 65536), _WIDTH)  # type: ignore[valid-type]
+    hidden: varied(integer(1, 65536))  # type: ignore[valid-type]
     """Width inside a block."""
-    depth: varied(integer(1, 128), {"type": "integer", "minimum": 1, "maximum": 128}) = Domain((1,))  # type: ignore[valid-type]
+    depth: varied(integer(1, 128)) = Domain((1,))  # type: ignore[valid-type]
     """Number of blocks."""
     per: Literal["stage", "block"] = Field(
         default="stage", description="whether the hidden width is chosen once, or for every block"
@@ -49,7 +48,7 @@ class MlpStageSection(Section):
 class MlpArchitectureSection(Section):
     """The latent width, and the stages that work on it."""
 
-    latent: varied(integer(1, 65536), _WIDTH)  # type: ignore[valid-type]
+    latent: varied(integer(1, 65536))  # type: ignore[valid-type]
     """Width of the vector that blocks add to."""
     projection: choice("learned", "random") = Domain(("learned",))  # type: ignore[valid-type]
     """From the input to the latent width: learned, or a fixed random matrix."""

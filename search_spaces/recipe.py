@@ -9,11 +9,8 @@ from typing import Annotated
 from pydantic import Field
 
 from search_spaces.document import Section
-from search_spaces.domains import Domain, choice, integer, real, varied
+from search_spaces.domains import Domain, choice, integer, later, real, varied
 from search_spaces.variables import Variable, Variables
-
-_NUMBER = {"type": "number"}
-_WHOLE = {"type": "integer", "minimum": 1}
 
 
 def _fixed(value: str | float) -> Domain:
@@ -25,26 +22,31 @@ class RecipeSection(Section):
 
     optimizer: choice("adamw", "sgd", "rmsprop") = _fixed("adamw")  # type: ignore[valid-type]
     """``sgd`` has Nesterov momentum 0.9, ``rmsprop`` decay and momentum 0.9."""
-    learning_rate: varied(real(0, above=True), _NUMBER) = _fixed(3e-3)  # type: ignore[valid-type]
+    learning_rate: varied(real(0, above=True)) = _fixed(3e-3)  # type: ignore[valid-type]
     """At the start of the schedule."""
-    weight_decay: varied(real(0), _NUMBER) = _fixed(1e-4)  # type: ignore[valid-type]
+    weight_decay: varied(real(0)) = _fixed(1e-4)  # type: ignore[valid-type]
     """Pull of weights towards zero."""
     schedule: choice("cosine", "constant", "linear") = _fixed("cosine")  # type: ignore[valid-type]
     """How the learning rate goes down to 0, if at all."""
-    label_smoothing: varied(real(0, 1, below=True), _NUMBER) = _fixed(0.0)  # type: ignore[valid-type]
+    label_smoothing: varied(real(0, 1, below=True)) = _fixed(0.0)  # type: ignore[valid-type]
     """Share of a label that is spread over all classes."""
-    dropout: varied(real(0, 1, below=True), _NUMBER) = _fixed(0.0)  # type: ignore[valid-type]
+    dropout: varied(real(0, 1, below=True)) = _fixed(0.0)  # type: ignore[valid-type]
     """Rate before the classifier."""
-    stochastic_depth: varied(real(0, 1, below=True), _NUMBER) = _fixed(0.0)  # type: ignore[valid-type]
+    stochastic_depth: varied(real(0, 1, below=True)) = _fixed(0.0)  # type: ignore[valid-type]
     """Drop rate of the last residual branch; that of the others rises linearly to it."""
-    ema_decay: varied(real(0, 1, below=True), _NUMBER) = _fixed(0.0)  # type: ignore[valid-type]
+    ema_decay: varied(real(0, 1, below=True)) = _fixed(0.0)  # type: ignore[valid-type]
     """Decay a step of the average of the weights that is used in the end; 0: off."""
-    mixup: varied(real(0), _NUMBER) = _fixed(0.0)  # type: ignore[valid-type]
+    mixup: varied(real(0)) = _fixed(0.0)  # type: ignore[valid-type]
     """Alpha of the Beta distribution that mixes pairs of examples; 0: off."""
-    epochs: varied(integer(1), _WHOLE) | None = None  # type: ignore[valid-type]
+    epochs: varied(integer(1)) | None = None  # type: ignore[valid-type]
     """Passes through the training data; left out: the evaluator's own number."""
-    batch_size: varied(integer(1), _WHOLE) = _fixed(64)  # type: ignore[valid-type]
+    batch_size: varied(integer(1)) = _fixed(64)  # type: ignore[valid-type]
     """Examples a step."""
+    qat_epochs: varied(integer(0)) = later(0)  # type: ignore[valid-type]
+    """Passes of quantization-aware training after that in floating point; without effect where nothing is
+    quantized."""
+    qat_learning_rate: varied(real(0, above=True)) = later(1e-3)  # type: ignore[valid-type]
+    """Of quantization-aware training, at the start of its schedule."""
     sgd_factor: Annotated[float, Field(gt=0, le=1000)] = Field(
         default=1.0, description="of the learning rate where the optimizer is sgd"
     )
@@ -73,6 +75,10 @@ class Recipe:
     epochs: int | None = None
     """None: the evaluator's own number of epochs."""
     batch_size: int = 64
+    qat_epochs: int = 0
+    """Of quantization-aware training, after the others; 0 is off."""
+    qat_learning_rate: float = 1e-3
+    """The same at the start of quantization-aware training, which goes through the schedule once more."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +93,25 @@ class RecipeGenes:
         """The recipe of one architecture."""
         recipe = Recipe(**{name: variable.of(genes) for name, variable in self.variables.items()})  # type: ignore[arg-type]
         factor = self.sgd_factor if recipe.optimizer == "sgd" else 1.0
-        return replace(recipe, learning_rate=recipe.learning_rate * factor)
+        return replace(
+            recipe,
+            learning_rate=recipe.learning_rate * factor,
+            qat_learning_rate=recipe.qat_learning_rate * factor,
+        )
+
+    @property
+    def quantized(self) -> list[int]:
+        """The columns of genes that have an effect only where anything is quantized."""
+        columns = (self.variables[name].column for name in ("qat_epochs", "qat_learning_rate"))
+        return [column for column in columns if column is not None]
 
 
 def add_recipe(variables: Variables, section: RecipeSection) -> RecipeGenes:
     """Turn the section into genes."""
     domains = {name: value for name, value in section if isinstance(value, Domain)}
-    genes = {name: variables.add(f"recipe.{name}", domain) for name, domain in domains.items()}
+    genes: dict[str, Variable] = {}
+    for name, domain in domains.items():
+        epochs = genes.get("qat_epochs") if name == "qat_learning_rate" else None
+        when = {epochs: [e for e in epochs.values if e != 0]} if epochs else {}
+        genes[name] = variables.add(f"recipe.{name}", domain, when)
     return RecipeGenes(genes, section.sgd_factor)

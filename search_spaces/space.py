@@ -77,6 +77,11 @@ class Space(ABC):
         """The metrics that `costs` gives."""
         return tuple(self.costs(np.zeros((1, len(self.choices)), dtype=np.int64)))
 
+    @property
+    def asked_costs(self) -> tuple[str, ...]:
+        """Metrics that `costs` gives besides, where they are asked for by name."""
+        return ()
+
     def active(self, genes: Genes) -> NDArray[np.bool_]:
         """Which genes have an effect, shape (n, d)."""
         active = np.ones(genes.shape, dtype=bool)

@@ -17,10 +17,6 @@ DEPTHWISE = ("depthwise_separable", "inverted_residual")
 RESNET = ("basic", "bottleneck")
 MAX_BLOCKS = 256
 
-_WIDTH = {"type": "integer", "minimum": 1}
-_NONE = {"type": "integer", "minimum": 0}
-_KERNEL = {"type": "integer", "minimum": 1, "maximum": 31}
-_STRIDE = {"type": "integer", "minimum": 1, "maximum": 4}
 _ONE = Domain((1,))
 _THREE = Domain((3,))
 _RELU = Domain(("relu",))
@@ -31,15 +27,15 @@ class StemSection(Section):
 
     VARIED: ClassVar[tuple[str, ...]] = ("width", "kernel", "stride", "convolutions", "activation")
 
-    width: varied(integer(1, 8192), _WIDTH)  # type: ignore[valid-type]
+    width: varied(integer(1, 8192))  # type: ignore[valid-type]
     """Channels of the last convolution."""
-    kernel: varied(integer(1, 31, odd=True), _KERNEL) = _THREE  # type: ignore[valid-type]
+    kernel: varied(integer(1, 31, odd=True)) = _THREE  # type: ignore[valid-type]
     """Height and width of the convolutions."""
-    stride: varied(integer(1, 4), _STRIDE) = _ONE  # type: ignore[valid-type]
+    stride: varied(integer(1, 4)) = _ONE  # type: ignore[valid-type]
     """Of the first convolution."""
-    convolutions: varied(integer(1, 3), {"type": "integer", "minimum": 1, "maximum": 3}) = _ONE  # type: ignore[valid-type]
+    convolutions: varied(integer(1, 3)) = _ONE  # type: ignore[valid-type]
     """How many there are."""
-    inner: varied(integer(1, 8192), _WIDTH) | None = None  # type: ignore[valid-type]
+    inner: varied(integer(1, 8192)) | None = None  # type: ignore[valid-type]
     """Channels of all but the last of several convolutions; left out: half the width."""
     activation: choice(*ACTIVATIONS) = _RELU  # type: ignore[valid-type]
     """After each of them."""
@@ -54,9 +50,9 @@ class StemSection(Section):
 class FirstSection(Section):
     """What a stage's first block has for itself; what is left out is as in the other blocks."""
 
-    kernel: varied(integer(1, 31, odd=True), _KERNEL) | None = None  # type: ignore[valid-type]
+    kernel: varied(integer(1, 31, odd=True)) | None = None  # type: ignore[valid-type]
     """Height and width of its convolution."""
-    expansion: varied(real(1, 16), {"type": "number", "minimum": 1}) | None = None  # type: ignore[valid-type]
+    expansion: varied(real(1, 16)) | None = None  # type: ignore[valid-type]
     """Hidden channels as a multiple of its input."""
     padding: Annotated[int, Field(ge=0, le=15)] | None = Field(
         default=None, description="of the depthwise convolution; half the kernel where it is left out"
@@ -68,24 +64,24 @@ class StageSection(Section):
 
     block: choice(*BLOCKS)  # type: ignore[valid-type]
     """The kind of its blocks."""
-    depth: varied(integer(0, 128), {"type": "integer", "minimum": 0})  # type: ignore[valid-type]
+    depth: varied(integer(0, 128))  # type: ignore[valid-type]
     """Number of blocks; 0 leaves out the stage."""
-    width: varied(integer(1, 8192), _WIDTH)  # type: ignore[valid-type]
+    width: varied(integer(1, 8192))  # type: ignore[valid-type]
     """Channels that each block gives."""
-    kernel: varied(integer(1, 31, odd=True), _KERNEL) = _THREE  # type: ignore[valid-type]
+    kernel: varied(integer(1, 31, odd=True)) = _THREE  # type: ignore[valid-type]
     """Height and width of the spatial convolutions."""
-    expansion: varied(real(1, 16), {"type": "number", "minimum": 1}) = Domain((4.0,))  # type: ignore[valid-type]
+    expansion: varied(real(1, 16)) = Domain((4.0,))  # type: ignore[valid-type]
     """Hidden channels of inverted residual blocks, as a multiple of their input."""
-    bottleneck: varied(real(0, 4, above=True), {"type": "number"}) = Domain((0.25,))  # type: ignore[valid-type]
+    bottleneck: varied(real(0, 4, above=True)) = Domain((0.25,))  # type: ignore[valid-type]
     """Hidden channels of bottleneck blocks, as a part of their width."""
-    group_width: varied(integer(0, 1024), _NONE) = Domain((0,))  # type: ignore[valid-type]
+    group_width: varied(integer(0, 1024)) = Domain((0,))  # type: ignore[valid-type]
     """Channels a group of the k x k convolution in depthwise and bottleneck blocks, or the greatest part of it
     that divides them; 0: one in depthwise blocks, all in bottlenecks."""
     squeeze_excite: choice(False, True) = Domain((False,))  # type: ignore[valid-type]
     """Whether blocks weigh their channels by what the whole map holds."""
     activation: choice(*ACTIVATIONS) = _RELU  # type: ignore[valid-type]
     """Inside the blocks."""
-    stride: varied(integer(1, 4), _STRIDE) = _ONE  # type: ignore[valid-type]
+    stride: varied(integer(1, 4)) = _ONE  # type: ignore[valid-type]
     """Of the first block."""
     bias: bool = Field(default=False, description="whether the convolutions have biases beside their batch norms")
     topology: choice("serial", "parallel") = Domain(("serial",))  # type: ignore[valid-type]
@@ -156,11 +152,11 @@ class HeadSection(Section):
     positions; then a linear layer of `features` with the activation (0: none).
     """
 
-    width: varied(integer(0, 8192), _NONE) = Domain((0,))  # type: ignore[valid-type]
+    width: varied(integer(0, 8192)) = Domain((0,))  # type: ignore[valid-type]
     """Channels of a 1 x 1 convolution before pooling; 0: none."""
-    expansion: varied(real(0, 16), {"type": "number", "minimum": 0}) = Domain((0.0,))  # type: ignore[valid-type]
+    expansion: varied(real(0, 16)) = Domain((0.0,))  # type: ignore[valid-type]
     """The same as a multiple of its input; 0: none."""
-    features: varied(integer(0, 8192), _NONE) = Domain((0,))  # type: ignore[valid-type]
+    features: varied(integer(0, 8192)) = Domain((0,))  # type: ignore[valid-type]
     """Units of a linear layer after pooling; 0: none."""
     features_bias: bool = True
     """Whether that layer has a bias."""
@@ -179,9 +175,9 @@ class HeadSection(Section):
 class StagedArchitectureSection(Section):
     """Stem, stages, head, and what holds for all of them."""
 
-    resolution: varied(integer(1, 4096), _WIDTH) | None = None  # type: ignore[valid-type]
+    resolution: varied(integer(1, 4096)) | None = None  # type: ignore[valid-type]
     """Height and width of the images that networks are made and counted for; left out: those of `input`."""
-    width_multiplier: varied(real(0, 16, above=True), {"type": "number"}) = Domain((1.0,))  # type: ignore[valid-type]
+    width_multiplier: varied(real(0, 16, above=True)) = Domain((1.0,))  # type: ignore[valid-type]
     """Factor on the widths of stem, stages and head."""
     round_to: Annotated[int, Field(ge=1, le=64)] = 8
     """Multiplied widths are rounded to multiples of this."""

@@ -17,20 +17,16 @@ from search_spaces.faults import Fault, SpecError
 ACTIVATIONS = ("gelu", "relu", "silu", "hard_swish")
 MAX_BLOCKS = 256
 
-_WHOLE = {"type": "integer", "minimum": 1}
-_NONE = {"type": "integer", "minimum": 0}
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
-
 
 class BlockSection(Section):
     """Attention and MLP of a block. The attention is heads x head_dim wide, whatever the width of the tokens."""
 
-    heads: varied(integer(1, 1024), _WHOLE) | None = None  # type: ignore[valid-type]
+    heads: varied(integer(1, 1024)) | None = None  # type: ignore[valid-type]
     """Number of attention heads."""
-    head_dim: varied(integer(1, 1024), _WHOLE) | None = None  # type: ignore[valid-type]
+    head_dim: varied(integer(1, 1024)) | None = None  # type: ignore[valid-type]
     """Width of a head; 64 where it is left out."""
-    mlp: varied(integer(1, 65536), _WHOLE) | None = Field(default=None, description="hidden units")  # type: ignore[valid-type]
-    mlp_ratio: varied(real(0, 64, above=True), _POSITIVE) | None = Field(  # type: ignore[valid-type]
+    mlp: varied(integer(1, 65536)) | None = Field(default=None, description="hidden units")  # type: ignore[valid-type]
+    mlp_ratio: varied(real(0, 64, above=True)) | None = Field(  # type: ignore[valid-type]
         default=None, description="hidden units as a multiple of the width"
     )
 
@@ -54,12 +50,12 @@ class BlockSection(Section):
 class StageSection(BlockSection):
     """A run of blocks of one width, which stand for all of them where `blocks` does not list them."""
 
-    width: varied(integer(1, 8192), _WHOLE) | None = Field(  # type: ignore[valid-type]
+    width: varied(integer(1, 8192)) | None = Field(  # type: ignore[valid-type]
         default=None,
         description="channels of a token; a later stage that names its own begins with a reduction, "
         "one that does not goes on as the stage before",
     )
-    depth: varied(integer(0, 128), _NONE) | None = Field(  # type: ignore[valid-type]
+    depth: varied(integer(0, 128)) | None = Field(  # type: ignore[valid-type]
         default=None, description="number of blocks; by default as many as `blocks` lists"
     )
     per: Literal["stage", "block"] = Field(
@@ -122,16 +118,16 @@ class StageSection(BlockSection):
 class ConvolutionsSection(Section):
     """Three 3 x 3 convolutions before the patches, the last two around a shortcut (ViT-ResNAS)."""
 
-    width: varied(integer(1, 8192), _WHOLE)  # type: ignore[valid-type]
+    width: varied(integer(1, 8192))  # type: ignore[valid-type]
     """Channels of the convolutions."""
-    stride: varied(integer(1, 4), {**_WHOLE, "maximum": 4}) = Domain((2,))  # type: ignore[valid-type]
+    stride: varied(integer(1, 4)) = Domain((2,))  # type: ignore[valid-type]
     """Of the first of them."""
 
 
 class StemSection(Section):
     """From an image to tokens: a convolution with a bias cuts it into patches."""
 
-    patch: varied(integer(1, 4096), _WHOLE)  # type: ignore[valid-type]
+    patch: varied(integer(1, 4096))  # type: ignore[valid-type]
     """Height and width of a patch."""
     convolutions: ConvolutionsSection | None = None
     """What stands before the patches; left out: nothing."""
@@ -185,7 +181,7 @@ class EncoderSection(Section):
 class ImageEncoderSection(EncoderSection):
     """Architecture of an encoder of images."""
 
-    resolution: varied(integer(1, 4096), _WHOLE) | None = None  # type: ignore[valid-type]
+    resolution: varied(integer(1, 4096)) | None = None  # type: ignore[valid-type]
     """Height and width of the images that networks are made and counted for; left out: those of `input`."""
     stem: StemSection
     """From the image to tokens."""

@@ -10,7 +10,7 @@ import numpy as np
 from search_spaces.domains import Domain, Value
 from search_spaces.feature import Ints, Mask, both
 from search_spaces.quantization import Part
-from search_spaces.transformer_document import BlockSection, EncoderSection, StageSection
+from search_spaces.transformer_document import BlockSection, EncoderSection, ImageEncoderSection, StageSection
 from search_spaces.variables import Values, Variable, Variables
 
 MODULES = ("query", "key", "value", "output", "mlp.up", "mlp.down")
@@ -119,7 +119,7 @@ def _deeper(depth: Variable, position: int, kept: tuple[Variable, ...] = ()) -> 
 
 def parts(section: EncoderSection, stages: Sequence[StageGenes], pool: Variable, per: str) -> list[Part]:
     """The parts that have a policy of their own: stem, stages, blocks or their layers, reductions, head."""
-    found = [Part("stem", {})]
+    found = [Part("stem", {}, words=not isinstance(section, ImageEncoderSection))]
     for i, stage in enumerate(stages):
         reduces = i > 0 and stage.width is not None
         if per == "stage":

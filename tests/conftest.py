@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,26 @@ settings.register_profile(
 settings.load_profile("nas")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def _give_memory_back() -> None:
+    """What networks have left behind: the C library keeps it for later, in sum more than a gigabyte."""
+    gc.collect()
+    with suppress(AttributeError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_of_the_module() -> Iterator[None]:
+    yield
+    _give_memory_back()
+
+
+@pytest.fixture
+def large_networks() -> Iterator[None]:
+    """For a test that builds some: their memory is given back right after it."""
+    yield
+    _give_memory_back()
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,17 @@ def test_what_a_trial_costs_is_measured_up_to_the_last() -> None:
 
 
 def test_the_service_is_measured_from_the_runner_to_listeners() -> None:
-    few = Sizes(trials=32, peer_trials=2, measured=1500, requests=2, fresh=1, listeners=3, followed=20, rounds=1)
+    few = Sizes(
+        trials=32,
+        batched=64,
+        peer_trials=2,
+        measured=1500,
+        requests=2,
+        fresh=1,
+        listeners=3,
+        followed=20,
+        rounds=1,
+    )
     found = list(service(few))
     assert len({f.database for f in found}) == (2 if os.environ.get(SERVER) else 1)
     assert all(np.isfinite(f.value) for f in found)

@@ -33,7 +33,7 @@ def draw(
         found = load(space)
         if not isinstance(found, DeclaredSpace):
             fail(f"{found.name} is a Python space; what is drawn are spaces of documents", BAD_INPUT)
-        arch = _architecture(found, values or [], seed)
+        arch = architecture(found, values or [], seed)
 
     from search_spaces.drawing import svg
 
@@ -41,8 +41,8 @@ def draw(
     put(svg(found, arch), output)
 
 
-def _architecture(space: Space, named: Sequence[str], seed: int) -> Architecture:
-    """The architecture with the named values; the rest is drawn by the seed.
+def architecture(space: Space, named: Sequence[str], seed: int, number: int = 0) -> Architecture:
+    """The architecture with the named values; the rest is drawn by the seed and a number.
 
     Raises:
         SpecError: for names and values that the space does not have.
@@ -55,7 +55,7 @@ def _architecture(space: Space, named: Sequence[str], seed: int) -> Architecture
         fixed |= _read(text)
     if faults := initial.faults(space, fixed):
         raise SpecError(faults)
-    return initial.proposal(space, fixed, seed, 0).architecture
+    return initial.proposal(space, fixed, seed, number).architecture
 
 
 def _read(text: str) -> dict[str, Any]:

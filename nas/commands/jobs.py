@@ -130,11 +130,14 @@ def edit(
 
 
 def delete(job: JobId, url: Url = None) -> None:
-    """Forget a job and its trials, for good."""
+    """Forget a job with its trials and its files, for good."""
+    from nas.settings import open_configured_artifacts
+
     with faults_told():
         store = store_of_settings(url)
         job = named(store, job)
         store.delete(job)
+        open_configured_artifacts().delete(job)
     say(f"job {job} is deleted")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nas.commands.interrupts import interruptible
 from nas.commands.jobs import Url, named
 from nas.commands.show import BAD_INPUT, INTERRUPTED, fail, faults_told, print_json, say, table, trial_rows
 
@@ -47,8 +49,9 @@ def search(
     if (spec is None) == (resume is None):
         fail("give either a document or --resume JOB", BAD_INPUT)
     if resume is not None and not (trials is parallel is seed is None and not warm_start and not validate_only):
-        options = "--trials, --parallel, --seed and --warm-start"
-        fail(f"--resume goes on with the job's own document; leave out {options}", BAD_INPUT)
+        options = "--trials, --parallel, --seed, --warm-start and --validate-only"
+        hint = f"to change its budget: nas edit {resume} --trials N --parallel N"
+        fail(f"--resume goes on with the job's own document; leave out {options}; {hint}", BAD_INPUT)
     overrides = {"max_trial_count": trials, "parallel_trial_count": parallel, "seed": seed}
     with faults_told():
         from nas.settings import read_settings
@@ -85,7 +88,8 @@ def _begun(
 
     if resume is not None:
         store = open_configured_store()
-        return store, study_of(store.job(resume).spec), resume
+        job_id = named(store, resume)
+        return store, study_of(store.job(job_id).spec), job_id
     jobs = [named(open_configured_store(), job) for job in warm_start]
     study = read_study(spec or "", **overrides, warm_start=jobs or None)
     if validate_only:
@@ -99,14 +103,33 @@ def _begun(
 
 def _ended(store: LocalStore, study: Study, job_id: str, executor: Executor, test: Tested) -> SearchResult:
     """The result of the search, with test metrics. Leaves the command where it is interrupted."""
-    from nas.executors import session
+    from nas.job import JobState
+    from nas.local import result_of
 
+    if store.job(job_id).state is JobState.SUCCEEDED:
+        say_over(job_id)
+        return _tested(result_of(store, study, job_id), test, executor)
     try:
-        with session(executor, study.spec.budget.parallel_trial_count):
+        with workers(executor, study):
             return _tested(_driven(store, study, job_id, executor), test, executor)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before the job was claimed, or once it was over
         say(f"interrupted; what was measured is kept. To go on: nas search --resume {job_id}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def workers(executor: Executor, study: Study) -> Iterator[None]:
+    """What several phases of the command share, with SIGTERM understood as Ctrl-C."""
+    from nas.executors import session
+
+    with interruptible() as listen, ExitStack() as stack:
+        try:
+            stack.enter_context(session(executor, study.spec.budget.parallel_trial_count))
+        except SystemExit:  # SIGTERM met Ray's handler, for Ray was just starting
+            raise KeyboardInterrupt from None
+        finally:
+            listen()
+        yield
 
 
 def _validated(study: Study) -> None:
@@ -124,6 +147,11 @@ def say_warm_start(trials: Sequence[Trial]) -> None:
     taken = sum(t.taken_over for t in trials)
     if trials:
         say(f"warm start: {taken} trials taken over, {len(trials) - taken} networks to be measured anew first")
+
+
+def say_over(job_id: str) -> None:
+    """Why a job that is resumed is not searched on with."""
+    say(f"job {job_id} has SUCCEEDED already; here is what it found")
 
 
 def _driven(store: LocalStore, study: Study, job_id: str, executor: Executor) -> SearchResult:
@@ -145,7 +173,10 @@ def _driven(store: LocalStore, study: Study, job_id: str, executor: Executor) ->
 
 
 def _tested(result: SearchResult, which: Tested, executor: Executor) -> SearchResult:
-    """The result with test metrics of the networks asked for, where the evaluator has a test split."""
+    """The result with test metrics of the networks asked for, where the evaluator has a test split.
+
+    Leaves the command where it is interrupted.
+    """
     from nas.held_out import can_test
     from nas.summary import highlights
 
@@ -154,8 +185,13 @@ def _tested(result: SearchResult, which: Tested, executor: Executor) -> SearchRe
     named = [h.trial.number for h in highlights(result.all_trials, result.study.space)]
     numbers = named[:1] if which == "best" else [*(t.number for t in result.front.trials), *named]
     numbers = list(dict.fromkeys(numbers or [result.front.trials[0].number]))
-    say(f"measuring {len(numbers)} chosen network{'s'[: len(numbers) > 1]} on test data")
-    return result.test(numbers, executor)
+    try:
+        say(f"testing {len(numbers)} chosen network{'s'[: len(numbers) > 1]} on test data, trained again for that")
+        with workers(executor, result.study):
+            return result.test(numbers, executor, progress=True)
+    except KeyboardInterrupt:
+        say(f"interrupted; the search is done. To test: nas search --resume {result.job.id} --test {which}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _show(result: SearchResult, json: bool) -> None:

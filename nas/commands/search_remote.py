@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nas.commands.interrupts import interruptible
 from nas.commands.jobs import named
 from nas.commands.show import INTERRUPTED, fail, say
 
@@ -45,16 +46,21 @@ def begun(
 
 
 def watched(job: RemoteJob) -> SearchResult:
-    """The result, once there is one. Ctrl-C and an outage leave the command; the job goes on."""
+    """The result, once there is one. Ctrl-C, SIGTERM and an outage leave the command; the job goes on."""
+    from nas.commands.search import say_over
     from nas.job import JobState
     from nas.remote.errors import ApiError
     from nas.result import SearchFailed
 
     spec = job.job.spec
+    if job.state is JobState.SUCCEEDED:
+        say_over(job.id)
+        return job.result()
     say(f"job {job.id}: {spec.name}, {spec.budget.max_trial_count} trials, on {job.url}")
     hint = f"the job goes on. To look at it again: nas search --resume {job.id}; to end it: nas cancel {job.id}"
     try:
-        result = job.wait(progress=True)
+        with interruptible():
+            result = job.wait(progress=True)
     except KeyboardInterrupt:
         say(f"interrupted; {hint}")
         raise typer.Exit(INTERRUPTED) from None
@@ -68,10 +74,13 @@ def watched(job: RemoteJob) -> SearchResult:
 
 
 def _resumed(client: Client, job_id: str) -> RemoteJob:
-    """The job, put back into the queue where it is PAUSED. Raises `WrongState` where it is over."""
+    """The job, put back into the queue where it is PAUSED.
+
+    Raises `WrongState` where it ended without success.
+    """
     from nas.job import JobState, WrongState
 
     job = client.job(job_id)
-    if job.state.over:
+    if job.state.over and job.state is not JobState.SUCCEEDED:
         raise WrongState(f"job {job_id} is {job.state}; to see what it found: nas pareto {job_id}")
     return job.resume() if job.state in (JobState.PAUSED, JobState.PAUSING) else job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -18,8 +19,8 @@ from nas.commands.show import fail, faults_told, say
 from nas.stopping import Stop
 
 if TYPE_CHECKING:
-    from nas.contracts import Queue
     from nas.journal import Journal
+    from nas.local import LocalStore
     from nas.settings import Settings
 
 db = typer.Typer(help="The database.", no_args_is_help=True)
@@ -39,10 +40,12 @@ def serve(
 ) -> None:
     """Serve the HTTP API and run jobs on this machine: two processes, watched by this one."""
     from nas.access import takes_keys
+    from nas.logs import configure
     from nas.settings import open_configured_store, read_settings
 
     with faults_told():
         settings = read_settings()
+        configure(settings.log_format)
         takes_keys(settings.auth, host)  # the API would refuse to start
         open_configured_store()  # creates the database before two processes use it
     commands = {"api": [sys.executable, "-m", "api", "--host", host, "--port", str(port)]}
@@ -68,22 +71,42 @@ def runner(
     # Jobs are driven by threads of this process, and no number may depend on who has its cores just now.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from nas.executors import session
+    from nas.export_runner import ExportRunner
     from nas.logs import configure
     from nas.runner import serve as serve_queue
-    from nas.settings import read_settings
+    from nas.settings import open_configured_artifacts, read_settings
 
     with faults_told():
         settings = read_settings()
         configure(settings.log_format)
+        artifacts = open_configured_artifacts()
         store, journal = _opened(settings)
     with session(executor, os.cpu_count() or 1) as slots:
         # after Ray, which sets handlers of its own
         stop = _on_signals(Stop(settings.runner_drain_seconds if drain is None else drain))
         at_once = jobs or settings.runner_concurrent_jobs
+        exports = ExportRunner(store, artifacts, executor, stop, slots, journal)
+        exporting = threading.Thread(target=exports.serve, daemon=True, name="exports")
+        exporting.start()
         serve_queue(store, executor, stop, jobs=at_once, slots=slots, journal=journal)
+        while exporting.is_alive() and not stop.hold_on(0.1):
+            pass
+    _end_at_once()
 
 
-def _opened(settings: Settings) -> tuple[Queue, Journal]:
+def _end_at_once() -> NoReturn:
+    """End this process with exit code 0, without taking the interpreter down first.
+
+    A thread may hang in an evaluation whose job was handed back: native code that came back to an interpreter on
+    its way down would abort the process, which looks like a crash to whoever watches it.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _opened(settings: Settings) -> tuple[LocalStore, Journal]:
     """The store, once its database is there, and the journal that the runner's metrics are taken from."""
     from prometheus_client import CollectorRegistry
 
@@ -132,13 +155,16 @@ def _watch(commands: dict[str, list[str]], stop: Stop, seconds: float) -> int:
 
     At the end they get so many seconds to end in order.
     """
+    import structlog
+
     running = {name: _start(command) for name, command in commands.items()}
     try:
         while not stop.wait(0.2):
             if running["api"].poll() is not None:
                 return running["api"].returncode or 1
             if "runner" in running and running["runner"].poll() is not None:
-                say(f"the runner ended with exit code {running['runner'].returncode}; starting it again")
+                code = running["runner"].returncode
+                structlog.get_logger().warning("runner ended, it is started again", exit_code=code)
                 if stop.wait(RESTART_AFTER):
                     break
                 running["runner"] = _start(commands["runner"])

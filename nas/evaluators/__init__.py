@@ -6,10 +6,12 @@ from pydantic import Field
 
 from nas.evaluators.callable import CallableConfig
 from nas.evaluators.cost import CostConfig
+from nas.evaluators.latency import LatencyConfig
 from nas.evaluators.tabular import TabularConfig
 from nas.evaluators.training import TrainingConfig
 
 EvaluatorConfig: TypeAlias = Annotated[
-    TrainingConfig | CostConfig | TabularConfig | CallableConfig, Field(discriminator="kind")
+    TrainingConfig | LatencyConfig | CostConfig | TabularConfig | CallableConfig,
+    Field(discriminator="kind"),
 ]
 """Settings of an evaluator; the key `kind` tells which."""

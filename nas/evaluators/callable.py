@@ -66,7 +66,8 @@ class CallableConfig(EvaluatorSettings):
     def remote_faults(self, functions: Collection[str] = ()) -> list[Fault]:
         """A client may name the operator's functions, and no other is ever imported."""
         if not functions:
-            return [Fault("kind", "'callable' is not allowed over HTTP; allowed: training, cost, tabular")]
+            allowed = "training, latency, cost, tabular"
+            return [Fault("kind", f"'callable' is not allowed over HTTP; allowed: {allowed}")]
         if self.function not in functions:
             allowed = ", ".join(functions)
             return [Fault("function", f"{show(self.function)} is not allowed over HTTP; allowed: {allowed}")]
@@ -103,7 +104,8 @@ def _load(path: str) -> Function:
         found = getattr(found, part)
     if not callable(found):
         raise TypeError(f"{path} is not callable")
-    return found  # type: ignore[no-any-return]
+    function: Function = found
+    return function
 
 
 def _positional(function: Function) -> int:

@@ -9,6 +9,7 @@ results of different jobs are measured on the same examples.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 import zipfile
 import zlib
@@ -55,6 +56,10 @@ class Examples:
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> Examples:
         return Examples(self.x[rows], self.y[rows])
+
+    def joined(self, others: Examples) -> Examples:
+        """These, and then the others."""
+        return Examples(np.concatenate([self.x, others.x]), np.concatenate([self.y, others.y]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +150,15 @@ def load(source: str) -> Splits:
     if len(parts["train"]) < 2 or min(map(len, parts.values())) < 1:
         raise SpecError.at("", f"{Path(source).name} has {len(train)} training examples, too few to cut")
     return _standardised(Splits(parts["train"], parts["valid"], parts["test"]))
+
+
+def fingerprint(source: str) -> str:
+    """SHA-256 (hex) of a located data set's arrays as its files give them: names, types, shapes, entries."""
+    digest = hashlib.sha256()
+    for name, array in sorted(_read(source).items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def stratified_order(y: NDArray[np.int64]) -> NDArray[np.int64]:

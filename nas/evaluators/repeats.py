@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nas.evaluators.infeasible import Infeasible
 from nas.trial import Proposal
@@ -61,11 +61,11 @@ def numbers(found: object) -> dict[str, float]:
     return {str(name): _number(str(name), value) for name, value in found.items()}
 
 
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: Any) -> float:
     try:
         if isinstance(value, str | bytes):
             raise TypeError
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         text = " ".join(repr(value).split())[:80]
         raise TypeError(f"{name} is {text}; a number is needed") from None

@@ -30,6 +30,8 @@ class Task:
     """How often a network is measured."""
     memory: float | None = None
     """Bytes an evaluation may hold; kept only where it has a process of its own."""
+    asked: tuple[str, ...] = ()
+    """Metrics of formulas that the space gives only where they are asked for."""
 
 
 class TimeUp(BaseException):
@@ -55,7 +57,7 @@ def attempt(
 
             measured = measure(task.evaluator, task.repeats, proposal, report)
         known = task.space.cost(proposal.architecture) if formulas is None else formulas
-        metrics = {**known, **measured}
+        metrics = {**known, **_asked(task, proposal), **measured}
     except (Infeasible, BuildError) as error:
         return Broken(BrokenKind.INFEASIBLE, _one_line(str(error) or type(error).__name__))
     except TimeUp:
@@ -68,6 +70,14 @@ def attempt(
     if wrong:
         return Broken(BrokenKind.INFEASIBLE, "; ".join(wrong))
     return Measured(metrics)
+
+
+def _asked(task: Task, proposal: Proposal) -> dict[str, float]:
+    """What the space gives only where it is asked for by name."""
+    if not task.asked:
+        return {}
+    costs = task.space.costs(task.space.genes([proposal.architecture]), task.asked)
+    return {name: float(costs[name][0]) for name in task.asked}
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import math
 import os
 import selectors
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -27,6 +29,8 @@ LOOK = 0.2
 """Seconds between two looks at the memory that a trial holds."""
 START = 300.0
 """Seconds that a process may take until it has read its task."""
+STALL = 120.0
+"""Seconds for which a process may read nothing of what it is sent."""
 _MAIN = str(Path(__file__).with_name("child_main.py"))
 
 Message: TypeAlias = Measured | Broken | tuple[int, dict[str, float]] | str | None
@@ -94,6 +98,7 @@ class _Process:
     def __init__(self, memory: float | None) -> None:
         self._memory = memory
         self._connection, theirs = Pipe()
+        _limit_writes(self._connection.fileno(), START)  # until it is ready
         self._output, output = os.pipe()
         try:
             self._popen = subprocess.Popen(
@@ -105,6 +110,10 @@ class _Process:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)},
                 start_new_session=True,
             )
+        except BaseException:
+            self._connection.close()
+            os.close(self._output)
+            raise
         finally:
             theirs.close()
             os.close(output)
@@ -123,6 +132,7 @@ class _Process:
         wrong = self._receive(time.monotonic() + START, f"the process was not ready after {START:g} s")
         if wrong is not None:
             raise _Over(BrokenKind.FAILED, f"the task cannot be read: {wrong}")
+        _limit_writes(self._connection.fileno(), STALL)
         self._ready = True
 
     def evaluate(self, proposal: bytes, seconds: float | None, curve: Curve) -> Outcome:
@@ -165,6 +175,9 @@ class _Process:
     def _send(self, data: bytes) -> None:
         try:
             self._connection.send_bytes(data)
+        except BlockingIOError:
+            seconds = STALL if self._ready else START
+            raise _Over(BrokenKind.LOST, f"the trial's process read nothing for {seconds:g} s") from None
         except OSError:
             raise self._died() from None
 
@@ -216,6 +229,14 @@ class _Process:
         except subprocess.TimeoutExpired:
             return _Over(BrokenKind.LOST, "the trial's process has closed its connection")
         return _Over(BrokenKind.LOST, f"the trial's process died: {_death(code)}")
+
+
+def _limit_writes(fd: int, seconds: float) -> None:
+    """Have a write to a socket raise `BlockingIOError` where the other side reads nothing for so long."""
+    with socket.socket(fileno=os.dup(fd)) as same:  # options belong to the socket, not to its descriptor
+        same.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(int(seconds * 1e6), 10**6))
+        )
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

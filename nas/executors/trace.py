@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nas.executors.attempt import Task, attempt
+from nas.remarks import remarks
 from nas.trial import Outcome, Proposal, Trace
 
 STEPS = 1000
@@ -61,7 +62,12 @@ def worker(pid: int | None = None) -> str:
 
 
 def traced(task: Task, proposal: Proposal, formulas: Mapping[str, float] | None = None) -> Outcome:
-    """Evaluate in this very process, as `attempt` does; what is printed goes where it always does."""
+    """Evaluate in this very process, as `attempt` does; what is printed goes where it always does.
+
+    Remarks of the evaluator are the trial's log.
+    """
     started, curve = time.time(), Curve()
-    outcome = attempt(task, proposal, curve.add, formulas)
-    return replace(outcome, trace=Trace(worker(), started, curve.points))
+    with remarks() as lines:
+        outcome = attempt(task, proposal, curve.add, formulas)
+    log = "\n".join(lines).encode()[-LOG:].decode(errors="replace")
+    return replace(outcome, trace=Trace(worker(), started, curve.points, log))

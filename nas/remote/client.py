@@ -112,7 +112,7 @@ class Client:
         return [RemoteJob(self.store, job) for job in found]
 
     def capabilities(self) -> dict[str, Any]:
-        """What the server can do: its version, searchers, evaluators, data sets, tables, functions, limits."""
+        """What the server can do: its version, its limits, and what documents may name there."""
         return dict(self._http.get("/capabilities"))
 
     def spaces(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.contracts import Request
+from nas.exports import UNKNOWN, Weights
 from nas.job import Job, JobState
 from nas.loop import Observe
 from nas.progress import shown
@@ -21,6 +22,8 @@ from nas.result import SearchFailed, SearchResult, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nas.deploy.card import ModelCard
 
 QUICKEST, SLOWEST = 0.1, 2.0
 """Seconds between two looks at a job that is waited for: soon at first, then rarer while nothing happens."""
@@ -177,6 +180,31 @@ class RemoteJob:
             return partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)
+
+    def export_model(
+        self,
+        number: int,
+        path: str | Path,
+        weights: Weights = "auto",
+        data_licence: str = UNKNOWN,
+        timeout: float | None = None,
+    ) -> ModelCard:
+        """Have the server write a trial's network to a file, and wait for it; see `SearchResult.export`.
+
+        Raises:
+            TimeoutError: the server goes on nevertheless.
+            SpecError: for an ending that is not known.
+            WrongState: there is nothing to train, or there are no such weights.
+            ExportFailed: a check failed, or the training; no file was written.
+        """
+        from nas.deploy.deliver import ExportFailed
+        from nas.remote.export import exported
+
+        targets = {number: Path(path)}
+        found = exported(self._store.http, self.id, targets, weights, data_licence, timeout)[number]
+        if isinstance(found, str):
+            raise ExportFailed({number: found}, {})
+        return found
 
     def fit_predictor(
         self, metrics: Sequence[str] | None = None, trials: int | None = None, timeout: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from nas.storage.errors import DatabaseError, DatabaseOutOfDate, DatabaseTooNew
 
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["DatabaseError", "DatabaseOutOfDate", "DatabaseTooNew", "open_store"]
 
 
+@overload
+def open_store(url: str, *, lease_seconds: float = 30.0) -> SqlStore: ...
+@overload
+def open_store(url: None, *, lease_seconds: float = 30.0) -> MemoryStore: ...
+@overload
+def open_store(url: str | None, *, lease_seconds: float = 30.0) -> MemoryStore | SqlStore: ...
 def open_store(url: str | None, *, lease_seconds: float = 30.0) -> MemoryStore | SqlStore:
     """The store at a database URL, or a fresh one in memory for None.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.contracts import Stale
+from nas.contracts import Stale, Submitter, TokenReused
 from nas.job import Job, JobState, WrongState
 
 
@@ -10,6 +10,12 @@ def check_revision(job: Job, revision: int | None) -> None:
     """Raises `Stale` where the job is not as the client saw it."""
     if revision is not None and revision != job.revision:
         raise Stale(f"job {job.id} has revision {job.revision} and no longer {revision}: it was edited meanwhile")
+
+
+def check_token(job_id: str, digest: str | None, by: Submitter) -> None:
+    """Raises `TokenReused` where the submitter's token made this job of something else, by its digest."""
+    if by.token is not None and digest != by.digest:
+        raise TokenReused(f"the token {by.token!r} stands for another submission, job {job_id}")
 
 
 def check_deletable(job_id: str, state: JobState) -> None:

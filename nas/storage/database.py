@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from nas.storage.errors import DatabaseError, Duplicate
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another one on SQLite."""
+IDLE_SECONDS = 2.0
+"""A connection that was not used for so long may have been cut, and is asked before it is used."""
 _LIBPQ = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """Seconds, and how often: a server that has vanished without a word is noticed within half a minute."""
 _FORMS = "sqlite:///file.db or postgresql://user:password@host/database"
@@ -95,12 +99,29 @@ def _parse(text: str) -> URL:
 
 
 def _postgresql(url: URL) -> Engine:
-    # idle connections may have been cut by the time they are needed: ask first
     options = {name: value for name, value in _LIBPQ.items() if name not in url.query}
-    engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=options)
+    engine = create_engine(url, pool_size=10, max_overflow=20, connect_args=options)
     engine.dialect.use_insertmanyvalues_wo_returning = True  # psycopg would send a statement a row
     event.listen(engine, "connect", _on_postgresql_connect)
+    event.listen(engine, "checkin", _on_checkin)
+    event.listen(engine, "checkout", partial(_on_checkout, engine.dialect))
     return engine
+
+
+def _on_checkin(connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["back_at"] = time.monotonic()
+
+
+def _on_checkout(dialect: Dialect, connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+    """Ask whether the connection still stands where it was idle; SQLAlchemy's own ping would ask every time."""
+    if time.monotonic() - record.info.get("back_at", math.inf) < IDLE_SECONDS:
+        return
+    try:
+        there = dialect.do_ping(connection)
+    except Exception:
+        there = False
+    if not there:
+        raise exc.DisconnectionError  # the pool then makes a new one
 
 
 def _on_postgresql_connect(connection: psycopg.Connection, record: ConnectionPoolEntry) -> None:
@@ -108,6 +129,9 @@ def _on_postgresql_connect(connection: psycopg.Connection, record: ConnectionPoo
     try:
         connection.autocommit = True
         connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+        # Before the server has counted a table it takes a job's trials for few, and would read and sort all that
+        # follow a page; without bitmaps it reads them in the order of their index.
+        connection.execute("SET enable_bitmapscan = off")
         connection.autocommit = False
     except BaseException:  # the server went away at this very moment; nobody else knows of the connection
         connection.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from search_spaces import SpecError
+
 
 class DatabaseError(Exception):
     """The database cannot be used; the message names it, without its user and password."""
@@ -17,3 +19,7 @@ class DatabaseTooNew(DatabaseError):
 
 class Duplicate(DatabaseError):
     """A row that must be the only one of its kind is there already; nothing was written."""
+
+
+class Unreadable(SpecError):
+    """The document of a job that is kept, by another version perhaps, is none to this version."""

@@ -83,20 +83,24 @@ class SqlLease:
             self._ledger.keep(trials)
             return trials
 
-    def release(self, state: JobState, reason: str | None = None) -> None:
-        """Give the right back; a request that came in meanwhile goes before `state`."""
+    def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:
+        """Give the right back, or keep it after an edit; see `nas.contracts.Lease`."""
         with self._lock, self._doubting():
             with self._database.writing() as connection:
-                current = self._held(connection)
+                current, now = self._held(connection)
                 self._settle(connection)
                 at = time.time()
-                final = after_release(current, state)
+                final = after_release(current, state, edited=revision not in (None, now))
                 why = storable(reason) if reason is not None and final is state else None
                 trials = self._ledger.release(final, why, at)
                 queries.change_trials(connection, self._job.id, trials, self._names)
                 counts = self._ledger.counts_with(trials)
-                queries.let_go(connection, self._job.id, final, why, at, counts)
+                if final.held:
+                    queries.change_job(connection, self._job.id, **count_columns(counts))
+                else:
+                    queries.let_go(connection, self._job.id, final, why, at, counts)
             self._ledger.keep(trials)
+            return final
 
     @contextmanager
     def _doubting(self) -> Iterator[None]:
@@ -133,12 +137,12 @@ class SqlLease:
                 raise self._lost()
             yield connection
 
-    def _held(self, connection: Connection) -> JobState:
-        """The job's state; nobody can change it before the transaction ends. Raises `LeaseLost`."""
+    def _held(self, connection: Connection) -> tuple[JobState, int]:
+        """The job's state and revision; nobody can change them before the transaction ends. Raises `LeaseLost`."""
         row = connection.execute(queries.FENCE, {"the_job": self._job.id}).first()
         if row is None or row.fence != self._fence:
             raise self._lost()
-        return JobState(row.state)
+        return JobState(row.state), row.revision
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"job {self._job.id} has gone to another runner, or was let go")

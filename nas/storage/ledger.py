@@ -86,7 +86,10 @@ class Ledger:
         return result
 
     def release(self, state: JobState, reason: str | None, at: float) -> list[Trial]:
-        """The trials that change when the job goes to `state`: handed back, or CANCELLED where it is over."""
+        """The trials that change when the job goes to `state`: handed back, or CANCELLED where it is over.
+
+        Where it goes on in the same hands, those that ran are to be started again.
+        """
         if not state.over:
             return [t.hand_back() for t in self._by_number() if t.state is TrialState.RUNNING]
         ended = Broken(BrokenKind.CANCELLED, reason or f"the job ended {state}")
@@ -132,18 +135,20 @@ def counted(trials: Iterable[Trial]) -> dict[TrialState, int]:
     return dict(Counter(t.state for t in trials))
 
 
-def after_release(current: JobState, wanted: JobState) -> JobState:
-    """The state that a job takes when its runner lets go: a request that the runner missed is honoured.
+def after_release(current: JobState, wanted: JobState, *, edited: bool = False) -> JobState:
+    """The state that a job takes when its runner lets go: a request that it missed is honoured.
+
+    After an edit that it missed the job is not over, and its state stays as it is: held.
 
     Raises:
         ValueError: where `wanted` needs a runner.
     """
     if wanted.held:
         raise ValueError(f"a job cannot be released {wanted}: that takes a runner")
-    if wanted.over:
+    if wanted.over and not edited:
         return wanted
     unseen = {JobState.CANCELLING: JobState.CANCELLED, JobState.PAUSING: JobState.PAUSED}
-    return unseen.get(current, wanted)
+    return unseen.get(current, current if wanted.over else wanted)
 
 
 def after_claim(current: JobState) -> JobState:

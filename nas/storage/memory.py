@@ -19,14 +19,14 @@ from nas.contracts import (
     Measurements,
     Request,
     Submitter,
-    TokenReused,
     TrialFilter,
 )
 from nas.job import Job, JobSpec, JobState, requested
-from nas.storage.checks import check_deletable, check_revision
+from nas.storage.checks import check_deletable, check_revision, check_token
 from nas.storage.ids import new_id
 from nas.storage.keys import MemoryKeys
 from nas.storage.ledger import ON_REQUEST, Ledger, after_claim, after_release, counted, storable, traces_of
+from nas.storage.memory_exports import MemoryExports
 from nas.storage.memory_shelf import MemoryShelf
 from nas.trial import Outcome, Proposal, Trace, Trial
 
@@ -85,6 +85,7 @@ class MemoryStore:
         self._records: dict[str, _Record] = {}
         self._lock = threading.RLock()
         self.shelf = MemoryShelf(self._records, self._lock)
+        self.exports = MemoryExports(self._records, self._lock, lease_seconds)
 
     def close(self) -> None:
         """Nothing to close; every store can be closed."""
@@ -96,15 +97,26 @@ class MemoryStore:
         state = JobState.QUEUED if queued else JobState.PAUSED
         waiting = [t for t in trials if t.state.open]
         with self._lock:
-            known = self._by_token(by)
+            known = self.submitted(by)
             if known is not None:
-                return known.seen()
+                return known
             job = Job(new_id(), spec, state, created_at=time.time(), project=by.project, owner=by.owner)
             record = _Record(job, Ledger(spec.problem, waiting, counted(trials)), list(trials), by)
             done = [t for t in trials if t.order is not None]
             record.finished = [t.number for t in sorted(done, key=lambda t: t.order or 0)]
             self._records[job.id] = record
             return record.seen()
+
+    def submitted(self, by: Submitter) -> Job | None:
+        """The job that the submitter's token made before. Raises `TokenReused`."""
+        if by.token is None:
+            return None
+        with self._lock:
+            for record in self._records.values():
+                if (record.by.project, record.by.token) == (by.project, by.token):
+                    check_token(record.job.id, record.by.digest, by)
+                    return record.seen()
+        return None
 
     def job(self, job_id: str) -> Job:
         """One job. Raises `KeyError`."""
@@ -192,6 +204,7 @@ class MemoryStore:
             check_deletable(job_id, self._records[job_id].job.state)
             del self._records[job_id]
             self.shelf.forget(job_id)
+            self.exports.forget(job_id)
 
     def census(self) -> Census:
         """How much there is to do, over all projects."""
@@ -212,18 +225,6 @@ class MemoryStore:
             alive = [r for r in self._records.values() if r.held_now()]
             held = Counter((r.job.project, r.job.owner) for r in alive)
             return self._take(min(waiting, key=lambda r: held[r.job.project, r.job.owner]))
-
-    def _by_token(self, by: Submitter) -> _Record | None:
-        """What the submitter's token made before. Raises `TokenReused`."""
-        if by.token is None:
-            return None
-        for record in self._records.values():
-            if (record.by.project, record.by.token) == (by.project, by.token):
-                if record.by.digest != by.digest:
-                    told = f"the token {by.token!r} stands for another submission, job {record.job.id}"
-                    raise TokenReused(told)
-                return record
-        return None
 
     def _take(self, record: _Record) -> MemoryLease:
         """Hold a job, and recover the trials that its last runner left RUNNING."""
@@ -273,11 +274,16 @@ class MemoryLease:
             record.traces |= traces_of(outcomes)
             return trials
 
-    def release(self, state: JobState, reason: str | None = None) -> None:
-        """Give the right back; a request that came in meanwhile goes before `state`."""
+    def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:
+        """Give the right back, or keep it after an edit; see `nas.contracts.Lease`."""
         with self._writing() as record:
-            final = after_release(record.job.state, state)
-            record.let_go(final, storable(reason) if reason is not None and final is state else None)
+            edited = revision not in (None, record.job.revision)
+            final = after_release(record.job.state, state, edited=edited)
+            if final.held:
+                record.keep(record.ledger.release(final, None, time.time()))
+            else:
+                record.let_go(final, storable(reason) if reason is not None and final is state else None)
+            return final
 
     @contextmanager
     def _writing(self) -> Iterator[_Record]:

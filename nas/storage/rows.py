@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from sqlalchemy import Row
 
 from nas.job import Job, JobSpec, JobState
+from nas.storage.errors import Unreadable
 from nas.storage.packing import MetricNames
 from nas.trial import Origin, Proposal, Trace, Trial, TrialState
-from search_spaces import Architecture, Space
+from search_spaces import Architecture, Fault, Space, SpecError
 from search_spaces.load import space_of
 
 _GENE = np.dtype("<u2")
@@ -28,16 +30,26 @@ class Document:
     """A job's document as it is stored, parsed once.
 
     Raises:
-        SpecError: for a document that this version cannot read.
+        Unreadable: for a document that this version cannot read.
     """
 
     def __init__(self, text: str) -> None:
-        self.spec = JobSpec.parse(json.loads(text))
+        with _readable():
+            self.spec = JobSpec.parse(json.loads(text))
 
     @cached_property
     def space(self) -> Space:
-        """What the genes mean. Raises `SpecError` for a Python space that cannot be imported here."""
-        return space_of(self.spec.space, self.spec.name)
+        """What the genes mean. Raises `Unreadable` for a Python space that cannot be imported here."""
+        with _readable():
+            return space_of(self.spec.space, self.spec.name)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except SpecError as error:
+        raise Unreadable([Fault("", f"the job's document cannot be read: {error}")]) from error
 
 
 def dump(spec: JobSpec) -> str:

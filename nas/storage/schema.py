@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from nas.trial import TrialState
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration that the tables below correspond to; revisions are ordered as text."""
 
 metadata = MetaData()
@@ -117,4 +117,23 @@ fitted = Table(
     Column("quality", Text),  # JSON; null until it is fitted
     Column("created_at", Double, nullable=False),
     Index("ix_predictors_job", "job_id", "id"),
+)
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32), ForeignKey("jobs.id"), nullable=False),
+    Column("trial", Integer, nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("weights", String(16), nullable=False),
+    Column("data_licence", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),  # grows with every claim; a writer must know it
+    Column("reason", Text),
+    Column("lease_expires_at", Double),  # by the database's clock; null unless a runner has it
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Index("ix_exports_job", "job_id", "id"),
+    Index("ix_exports_state", "state", "id"),
 )

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row
 
-from nas.contracts import Census, JobFilter, Measurements, Request, Submitter, TokenReused, TrialFilter
+from nas.contracts import Census, JobFilter, Measurements, Request, Submitter, TrialFilter
 from nas.job import Job, JobSpec, JobState, requested
 from nas.objectives import Problem
 from nas.storage import queries
-from nas.storage.checks import check_deletable, check_revision
+from nas.storage.checks import check_deletable, check_revision, check_token
 from nas.storage.clock import now
 from nas.storage.database import Database
-from nas.storage.errors import DatabaseError, Duplicate
+from nas.storage.errors import DatabaseError, Duplicate, Unreadable
 from nas.storage.ids import new_id
 from nas.storage.lease import SqlLease
 from nas.storage.ledger import ON_REQUEST, Ledger, after_claim, counted, storable
@@ -33,10 +34,10 @@ from nas.storage.rows import (
     trace_of,
     trials_of,
 )
+from nas.storage.sql_exports import SqlExports
 from nas.storage.sql_keys import SqlKeys
 from nas.storage.sql_shelf import SqlShelf
 from nas.trial import Trace, Trial
-from search_spaces import SpecError
 
 DOCUMENTS_KEPT = 256
 """Parsed documents, with their spaces, that a store keeps at hand."""
@@ -59,6 +60,7 @@ class SqlStore:
         self.database = Database(url)
         self.keys = SqlKeys(self.database)
         self.shelf = SqlShelf(self.database)
+        self.exports = SqlExports(self.database, lease_seconds)
         self._seconds = lease_seconds
         self._document = lru_cache(maxsize=DOCUMENTS_KEPT)(Document)
 
@@ -91,19 +93,27 @@ class SqlStore:
         }
         try:
             with self.database.writing() as connection:
-                known = by.token and queries.by_token(connection, by.project, by.token)
-                if not known:
+                made = queries.by_token(connection, by)
+                if made is None:
                     queries.add_job(connection, row)
                     queries.add_whole_trials(connection, str(row["id"]), trials, names)
-                    known = queries.job(connection, str(row["id"]))
+                    made = queries.job(connection, str(row["id"]))
         except Duplicate:  # the same submission came at the same moment, and was first
             with self.database.reading() as connection:
-                known = queries.by_token(connection, by.project, by.token or "")
-        if not known:
+                made = queries.by_token(connection, by)
+        if made is None:
             raise DatabaseError("the job could not be written; try again")
-        if by.token and known.token_digest != by.digest:
-            raise TokenReused(f"the token {by.token!r} stands for another submission, job {known.id}")
-        return self.read(known)
+        check_token(made.id, made.token_digest, by)
+        return self.read(made)
+
+    def submitted(self, by: Submitter) -> Job | None:
+        """The job that the submitter's token made before. Raises `TokenReused`."""
+        with self.database.reading() as connection:
+            made = queries.by_token(connection, by)
+        if made is None:
+            return None
+        check_token(made.id, made.token_digest, by)
+        return self.read(made)
 
     def job(self, job_id: str) -> Job:
         """One job. Raises `KeyError`."""
@@ -118,10 +128,21 @@ class SqlStore:
         *,
         oldest_first: bool = False,
     ) -> Sequence[Job]:
-        """Newest first, or oldest first; `after` is the id of the last job of the page before."""
+        """Newest first, or oldest first; `after` is the id of the last job of the page before.
+
+        A job whose document this version cannot read is left out: it must not hide the others.
+        """
+        found: list[Job] = []
         with self.database.reading() as connection:
-            rows = queries.page_of_jobs(connection, which, after, limit, oldest_first)
-        return [self.read(row) for row in rows]
+            while wanted := limit - len(found):
+                rows = queries.page_of_jobs(connection, which, after, wanted, oldest_first)
+                for row in rows:
+                    with suppress(Unreadable):
+                        found.append(self.read(row))
+                if len(rows) < wanted:
+                    break
+                after = rows[-1].id
+        return found
 
     def trials(
         self, job_id: str, after: int = -1, limit: int | None = None, which: TrialFilter = TrialFilter()
@@ -214,9 +235,8 @@ class SqlStore:
                     return None
                 try:
                     return self._take(connection, row)
-                except SpecError as error:
-                    reason = f"the document cannot be read: {error}"
-                    _end(connection, row, JobState.FAILED, reason)
+                except Unreadable as error:
+                    _end(connection, row, JobState.FAILED, str(error))
 
     def _take(self, connection: Connection, row: Row[Any]) -> SqlLease:
         """Hold the job of a locked row, and recover the trials that its last runner left RUNNING."""

@@ -15,17 +15,7 @@ from nas.storage import open_store
 from nas.storage.memory import MemoryStore
 from nas.trial import Broken, BrokenKind, Measured, Outcome, Proposal, Trial
 from search_spaces.load import space_of
-
-DOCUMENT: dict[str, Any] = {
-    "name": "cells",
-    "space": "nas-bench-201",
-    "objectives": ["max macs", "min params"],
-    "constraints": ["params <= 5e5"],
-    "searcher": "random",
-    "evaluator": "cost",
-    "budget": {"max_trial_count": 10},
-    "seed": 3,
-}
+from tests.documents import CELLS
 
 
 class Client:
@@ -61,7 +51,7 @@ class Search:
 
     def __init__(self, store: Any, document: dict[str, Any] | None = None) -> None:
         self.store = store
-        self.id: str = store.submit(JobSpec.parse(document or DOCUMENT)).id
+        self.id: str = store.submit(JobSpec.parse(document or CELLS)).id
         self.space = space_of(self.job.spec.space)
         self.lease: Any = None
 
@@ -112,7 +102,7 @@ def search(store: Any) -> Search:
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    return dict(DOCUMENT)
+    return dict(CELLS)
 
 
 @pytest.fixture(scope="session")

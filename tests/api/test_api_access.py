@@ -14,13 +14,19 @@ from fastapi.routing import iter_route_contexts
 import api.access
 from api import create_app
 from api.guard import Guard
+from api.limits import Rate
 from nas.access import ApiKey, Role, new_key
+from nas.artifacts import Artifacts
 from nas.contracts import Submitter
+from nas.deploy.card import card_json
+from nas.deploy.export import CARD, MODEL
+from nas.exports import ExportSpec
 from nas.job import JobSpec, JobState
 from nas.storage import DatabaseError
 from nas.storage.memory import MemoryStore
 from nas.trial import Measured, Proposal
 from search_spaces.load import space_of
+from tests.documents import A_CARD
 
 ANYBODY = None
 RULES: dict[tuple[str, str], Role | None] = {
@@ -48,6 +54,11 @@ RULES: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/predictors/{predictor_id}"): Role.VIEWER,
     ("DELETE", "/v1/predictors/{predictor_id}"): Role.ADMIN,
     ("POST", "/v1/predictors/{predictor_id}:predict"): Role.VIEWER,
+    ("POST", "/v1/exports"): Role.SUBMITTER,
+    ("GET", "/v1/exports"): Role.VIEWER,
+    ("GET", "/v1/exports/{export_id}"): Role.VIEWER,
+    ("GET", "/v1/exports/{export_id}/file"): Role.VIEWER,
+    ("GET", "/v1/exports/{export_id}:card"): Role.VIEWER,
     ("GET", "/v1/spaces"): Role.VIEWER,
     ("GET", "/v1/spaces/{name}"): Role.VIEWER,
     ("POST", "/v1/spaces:validate"): Role.VIEWER,
@@ -57,8 +68,10 @@ RULES: dict[tuple[str, str], Role | None] = {
 }
 """What each route takes. A route that is not here fails a test below."""
 
-OWNED = [route for route in RULES if "{job_id}" in route[1] or "{predictor_id}" in route[1]]
+OWNED = [route for route in RULES if any(f"{{{what}_id}}" in route[1] for what in ("job", "predictor", "export"))]
 """Routes to what belongs to a project."""
+LISTS = [("GET", "/v1/predictors"), ("GET", "/v1/exports")]
+"""Of what belongs to the job in the query."""
 DOCUMENT = {"space": "nas-bench-201", "objectives": ["max macs"], "searcher": "random", "evaluator": "cost"}
 NEITHER = "0123456789abcdef01"
 """An id of nothing."""
@@ -66,22 +79,25 @@ NEITHER = "0123456789abcdef01"
 
 @dataclass
 class World:
-    """A service with two projects, a job and a predictor in each, and keys by project and role."""
+    """A service with two projects, a job, a predictor and an export in each, and keys by project and role."""
 
     store: MemoryStore
     client: Any
     shown: dict[tuple[str, Role], str]
     jobs: dict[str, str]
     predictors: dict[str, str]
+    exports: dict[str, str]
 
     def ask(
         self, route: tuple[str, str], project: str = "vision", key: str | None = None, ids: str | None = None
     ) -> Any:
         method, path = route
         job, predictor = ids or self.jobs[project], ids or self.predictors[project]
-        url = path.format(job_id=job, predictor_id=predictor, number=0, name="nas-bench-201")
+        export = ids or self.exports[project]
+        parts = {"job_id": job, "predictor_id": predictor, "export_id": export, "number": 0}
+        url = path.format(**parts, name="nas-bench-201")
         options: dict[str, Any] = {"headers": bearer(key) if key else {}}
-        if route == ("GET", "/v1/predictors"):
+        if route in LISTS:
             options["params"] = {"job": job}
         if method in ("POST", "PATCH") and not url.endswith((":cancel", ":pause", ":resume")):
             options["json"] = {}
@@ -118,6 +134,18 @@ def predictor_of(store: MemoryStore, job: str) -> str:
     return predictor.id
 
 
+def export_of(store: MemoryStore, files: Artifacts, job: str) -> str:
+    """An export that is over, with its files."""
+    made = store.exports.add(ExportSpec.parse({"job": job, "trial": 0}))
+    export = store.exports.claim()
+    assert export is not None
+    assert export.id == made.id
+    files.put(job, f"{export.folder}/0/{MODEL}", b"a model")
+    files.put(job, f"{export.folder}/0/{CARD}", card_json(A_CARD).encode())
+    store.exports.settle(export.succeeded(time.time()))
+    return export.id
+
+
 def new_world(new_client: Any) -> World:
     store = MemoryStore()
     shown = {
@@ -128,7 +156,8 @@ def new_world(new_client: Any) -> World:
     jobs = {project: finished_job(store, project) for project in ("vision", "audio")}
     predictors = {project: predictor_of(store, job) for project, job in jobs.items()}
     client = new_client(create_app(store, Guard(keys=store.keys)))
-    return World(store, client, shown, jobs, predictors)
+    exports = {project: export_of(store, client.app.state.artifacts, job) for project, job in jobs.items()}
+    return World(store, client, shown, jobs, predictors, exports)
 
 
 @pytest.fixture
@@ -176,6 +205,7 @@ def test_every_role_on_every_route(standing: World, route: tuple[str, str], role
     store = standing.store
     job = standing.jobs["vision"] = finished_job(store, "vision")
     predictor = standing.predictors["vision"] = predictor_of(store, job)
+    export = standing.exports["vision"] = export_of(store, standing.client.app.state.artifacts, job)
     answer = standing.ask(route, key=standing.shown["vision", role])
     needed = RULES[route]
     if needed is not None and not role.allows(needed):
@@ -183,6 +213,7 @@ def test_every_role_on_every_route(standing: World, route: tuple[str, str], role
         assert f"takes the role {needed}" in problem["detail"]
         assert store.job(job)
         assert store.shelf.predictor(predictor)
+        assert store.exports.export(export)
     elif route[0] in ("GET", "DELETE"):
         assert answer.status_code in (200, 204)
     else:
@@ -190,7 +221,7 @@ def test_every_role_on_every_route(standing: World, route: tuple[str, str], role
 
 
 @pytest.mark.parametrize("role", Role)
-@pytest.mark.parametrize("route", [*OWNED, ("GET", "/v1/predictors")], ids=" ".join)
+@pytest.mark.parametrize("route", [*OWNED, *LISTS], ids=" ".join)
 def test_what_is_anothers_is_not_there(standing: World, route: tuple[str, str], role: Role) -> None:
     key = standing.shown["vision", role]
     answer, nothing = standing.ask(route, "audio", key), standing.ask(route, key=key, ids=NEITHER)
@@ -200,10 +231,13 @@ def test_what_is_anothers_is_not_there(standing: World, route: tuple[str, str], 
         refused(answer, 403, "PERMISSION_DENIED")
     else:
         refused(answer, 404, "NOT_FOUND")
-    told = answer.text.replace(standing.jobs["audio"], NEITHER).replace(standing.predictors["audio"], NEITHER)
+    told = answer.text
+    for theirs in (standing.jobs, standing.predictors, standing.exports):
+        told = told.replace(theirs["audio"], NEITHER)
     assert told == nothing.text, "an id that belongs to somebody must look like one that belongs to nobody"
     assert standing.store.job(standing.jobs["audio"])
     assert standing.store.shelf.predictor(standing.predictors["audio"])
+    assert standing.store.exports.export(standing.exports["audio"])
 
 
 def test_lists_hold_the_own_projects_jobs(world: World, document: dict[str, Any]) -> None:
@@ -244,6 +278,8 @@ def test_no_document_or_query_reaches_into_another_project(
     assert refused(front, 404, "NOT_FOUND")["detail"] == f"there is no job {theirs}"
     fit = world.client.post("/v1/predictors", json={"job": theirs}, headers=headers)
     assert refused(fit, 404, "NOT_FOUND")["detail"] == f"there is no job {theirs}"
+    export = world.client.post("/v1/exports", json={"job": theirs, "trial": 0}, headers=headers)
+    assert refused(export, 404, "NOT_FOUND")["detail"] == f"there is no job {theirs}"
 
 
 def test_a_token_of_one_project_is_free_in_another(world: World, document: dict[str, Any]) -> None:
@@ -301,7 +337,10 @@ def test_an_unknown_key_and_a_wrong_secret_get_the_same_answer(world: World) -> 
 @pytest.mark.parametrize(
     ("changes", "said"), [({"expires_at": 5.0}, "has expired"), ({"revoked_at": 5.0}, "was revoked")]
 )
-def test_a_key_that_is_over_opens_nothing(world: World, changes: dict[str, float], said: str) -> None:
+def test_a_key_that_is_over_opens_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, changes: dict[str, float], said: str
+) -> None:
+    monkeypatch.setattr("api.limits.WRONG_KEYS", Rate(0.5, len(RULES)))  # there are more routes than wrong tries
     text = kept(world.store, "old", Role.ADMIN, "vision", **changes)
     for route in RULES:
         if RULES[route] is not ANYBODY:

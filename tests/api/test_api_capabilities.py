@@ -54,3 +54,14 @@ def test_the_limits_are_those_that_hold(client, found, document):
         count = limits["max_architectures"] + more
         answer = client.post(f"/v1/spaces:sample?count={count}", json={"name": "nas-bench-201"})
         assert answer.status_code == status
+
+
+def test_the_operator_s_devices_show_and_no_other_may_be_named(client, document, tmp_path, monkeypatch):
+    (tmp_path / "devices.yaml").write_text("phone: {command: [python, phone.py]}\n")
+    monkeypatch.setenv("NAS_DEVICES", str(tmp_path / "devices.yaml"))
+    assert client.get("/v1/capabilities").json()["devices"] == ["phone"]
+    for device, status in (("phone", 200), ("python phone.py", 422)):
+        changed = {"objectives": ["min latency_ms"], "evaluator": {"kind": "latency", "device": device}}
+        answer = client.post("/v1/jobs?validate_only=true", json={**document, "space": "digits-tiny", **changed})
+        assert answer.status_code == status, answer.text
+    assert [f["path"] for f in answer.json()["faults"]] == ["evaluator.device"]

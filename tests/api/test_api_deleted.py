@@ -8,6 +8,7 @@ import pytest
 
 from api import create_app
 from nas.job import Job, JobState
+from tests.documents import CELLS
 
 
 class Hurried:
@@ -54,3 +55,11 @@ def test_a_predictor_of_a_job_deleted_meanwhile_is_not_made(store, search, new_c
     search.release(JobState.PAUSED)
     client = new_client(create_app(Hurried(store)))
     assert client.post("/v1/predictors", json={"job": search.id, "metrics": ["macs"]}).status_code == 404
+
+
+def test_an_export_of_a_job_deleted_meanwhile_is_not_made(store, new_search, new_client):
+    trained = new_search({**CELLS, "space": "digits-tiny", "evaluator": "training", "objectives": ["min params"]})
+    trained.run(1)
+    trained.release(JobState.PAUSED)
+    client = new_client(create_app(Hurried(store)))
+    assert client.post("/v1/exports", json={"job": trained.id, "trial": 0}).status_code == 404

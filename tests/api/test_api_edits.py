@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from api.body import MAX_BYTES
 from nas.job import JobSpec, JobState
+from nas.runner import run
 from nas.trial import Proposal
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -149,6 +151,22 @@ def test_trials_of_other_jobs_are_not_of_the_budget(client, store, search, docum
     answer = client.patch(url, json={"budget": {"max_trial_count": 1}})
     assert (answer.status_code, "at least 2" in answer.json()["detail"]) == (409, True)
     assert client.patch(url, json={"budget": {"max_trial_count": 2}}).status_code == 200
+
+
+def test_an_edit_at_the_last_moment_of_a_search_is_not_lost(client, store, search):
+    lease = store.claim(search.id)
+    release, answers = lease.release, []
+
+    def late(*how: Any) -> JobState:
+        if not answers:
+            answers.append(client.patch(f"/v1/jobs/{search.id}", json={"budget": {"max_trial_count": 14}}))
+        return release(*how)
+
+    lease.release = late
+    run(lease, "inline")
+    assert [answer.status_code for answer in answers] == [200]
+    job = client.get(f"/v1/jobs/{search.id}").json()
+    assert (job["state"], job["counts"]["SUCCEEDED"]) == ("SUCCEEDED", 14)
 
 
 def test_a_clone_begins_anew_with_the_same_document(client, store, search):

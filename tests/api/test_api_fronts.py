@@ -85,7 +85,7 @@ def test_a_metric_that_no_trial_has(client, search):
         ({"pick": ["max macs", "max params"]}, "pick.1"),
         ({"objective": "max macs", "reference": [1, 2]}, "reference"),
         ({"job": "a b"}, "job.0"),
-        ({"objectives": "max macs"}, ""),
+        ({"objectives": "max macs"}, "objectives"),
     ],
 )
 def test_a_query_that_is_wrong(client, search, query, path):

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
+from api import create_app, warm_starts
+from api.problems import Refused
+from nas import warm_start
 from nas.contracts import Submitter
 from nas.job import JobSpec, JobState
 from nas.trial import TrialState
 from nas.wire import job_dict
+from tests.waiting import until
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
@@ -89,6 +94,66 @@ def test_a_job_to_learn_from_that_does_not_fit_is_refused(client, store, search,
             {"path": "warm_start.1", "message": "job 0123: there is no such job"},
         ]
     assert len(store.jobs()) == 1
+
+
+def test_jobs_to_learn_from_may_have_so_many_trials_together(
+    client, store, new_search, document, monkeypatch, new_client
+):
+    monkeypatch.setattr(warm_start, "MAX_REMOTE", 10)
+    sources = [new_search() for _ in range(3)]
+    for i, (source, n) in enumerate(zip(sources, (6, 4, 1), strict=True)):
+        source.run(n, seed=i)
+        source.open(3, seed=9)  # what runs, or was cancelled, is not read
+    sources[1].release(JobState.CANCELLED)
+    ids = [source.id for source in sources]
+    answer = client.post("/v1/jobs", json={**document, "warm_start": ids[:2]})
+    assert (answer.status_code, sum(answer.json()["counts"].values())) == (202, 10)
+    for url in ("/v1/jobs", "/v1/jobs?validate_only=true", f"/v1/jobs/{ids[0]}:clone"):
+        answer = client.post(url, json={**document, "warm_start": ids})
+        assert answer.status_code == 422
+        told = f"job {ids[2]}: it has 1 trials to learn from; allowed: 0, as all jobs together may have 10"
+        assert answer.json()["faults"] == [{"path": "warm_start.2", "message": told}]
+    assert len(store.jobs()) == 4
+
+
+def test_jobs_that_learn_from_others_are_taken_in_one_after_the_other(
+    client, store, search, document, monkeypatch
+):
+    monkeypatch.setattr(warm_starts, "WAIT", 0.01)
+    search.run(3)
+    learns = {**document, "warm_start": [search.id]}
+    headers = {"Idempotency-Key": "k"}
+    first = client.post("/v1/jobs", json=learns, headers=headers)
+    with client.app.state.warm_starts.take():
+        for url in ("/v1/jobs", "/v1/jobs?validate_only=true"):
+            answer = client.post(url, json=learns)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert client.post("/v1/jobs", json=document).status_code == 202
+        assert client.post("/v1/jobs", json=learns, headers=headers).json()["id"] == first.json()["id"]
+    assert client.post("/v1/jobs", json={**learns, "warm_start": ["0123"]}).status_code == 422
+    assert client.post("/v1/jobs", json=learns).status_code == 202, "whoever fails gives the turn back"
+
+
+def test_no_more_than_a_few_requests_wait_for_their_turn(monkeypatch):
+    monkeypatch.setattr(warm_starts, "WAIT", 30.0)
+    turns, refused = warm_starts.Turns(), []
+
+    def taken():
+        try:
+            with turns.take():
+                pass
+        except Refused as error:
+            refused.append(error.status)
+
+    with turns.take():
+        threads = [threading.Thread(target=taken) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(refused) == 20 - (warm_starts.WAITING - 1))
+    for thread in threads:
+        thread.join()
+    assert set(refused) == {429}
+    assert len(refused) == 20 - (warm_starts.WAITING - 1), "those that waited had their turn"
 
 
 def test_validate_only_writes_nothing(client, store, document):
@@ -206,6 +271,36 @@ def test_a_repeated_submission_is_the_same_job(client, store, document):
     assert client.post("/v1/jobs", json=document, headers=headers).json()["state"] == "CANCELLED"
     assert len(store.jobs()) == 1
     assert client.post("/v1/jobs", json=document).json()["id"] != first.json()["id"]
+
+
+def test_a_repeated_submission_needs_nothing_that_the_first_one_did(new_client, store, new_search, document):
+    source, original = new_search(), new_search()
+    source.run(3)
+    source.release(JobState.SUCCEEDED)
+    evaluator = {"kind": "callable", "function": "lab.bench:latency"}
+    asked = [
+        ("/v1/jobs", {**document, "warm_start": [source.id]}),
+        ("/v1/jobs", {**document, "evaluator": evaluator}),
+        (f"/v1/jobs/{original.id}:clone", {"warm_start": [source.id]}),
+    ]
+    at_first = new_client(create_app(store, functions=("lab.bench:latency",)))
+    first = [
+        at_first.post(url, json=body, headers={"Idempotency-Key": f"k{i}"}) for i, (url, body) in enumerate(asked)
+    ]
+    for job_id in (source.id, original.id):
+        store.delete(job_id)
+    now = new_client(create_app(store))
+    for i, ((url, body), before) in enumerate(zip(asked, first, strict=True)):
+        headers = {"Idempotency-Key": f"k{i}"}
+        again = now.post(url, json=body, headers=headers)
+        assert (again.status_code, again.json()) == (before.status_code, before.json()) == (202, again.json())
+        assert again.headers["location"] == before.headers["location"]
+        other = now.post(url, json={**body, "seed": 99}, headers=headers)
+        assert (other.status_code, other.json()["faults"][0]["path"]) == (422, "Idempotency-Key")
+        assert now.post(url, json=body).status_code in (404, 422), "it could not be made now"
+        assert now.post(f"{url}?validate_only=true", json=body, headers=headers).status_code in (404, 422)
+    assert now.post("/v1/jobs", content=b"{", headers={"Idempotency-Key": "k0"}).status_code == 400
+    assert len(store.jobs()) == 3
 
 
 def test_a_key_stands_for_one_submission_only(client, store, document):

@@ -7,8 +7,11 @@ from fastapi.openapi.models import OpenAPI
 
 from api import create_app, models
 from api.examples import EXAMPLES, answers
+from api.guard import Guard
 from api.openapi import document_schemas
+from nas.access import Role, new_key
 from nas.check import check
+from nas.exports import ExportSpec
 from nas.job import JobSpec
 from nas.storage.memory import MemoryStore
 from search_spaces import load_space, presets
@@ -28,6 +31,10 @@ PATHS = {
     "/v1/predictors": {"get", "post"},
     "/v1/predictors/{predictor_id}": {"get", "delete"},
     "/v1/predictors/{predictor_id}:predict": {"post"},
+    "/v1/exports": {"get", "post"},
+    "/v1/exports/{export_id}": {"get"},
+    "/v1/exports/{export_id}/file": {"get"},
+    "/v1/exports/{export_id}:card": {"get"},
     "/v1/spaces": {"get"},
     "/v1/spaces/{name}": {"get"},
     "/v1/spaces:validate": {"post"},
@@ -38,6 +45,10 @@ PATHS = {
     "/readyz": {"get"},
     "/metrics": {"get"},
 }
+
+
+PROBES = {"/healthz", "/readyz"}
+"""Asked by load balancers and probes, which add query parameters of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +84,30 @@ def test_every_route_is_in_it(openapi):
     assert all(o["description"] for o in operations(openapi))
     names = [o["operationId"] for o in operations(openapi)]
     assert len(names) == len(set(names))
+
+
+def test_no_route_takes_a_query_parameter_that_it_does_not_know(openapi, client, search, store):
+    search.open(1)
+    predictor = store.shelf.add(search.id, ["macs"], 1)
+    export = store.exports.add(ExportSpec.parse({"job": search.id, "trial": 0}))
+    parts = {"job_id": search.id, "predictor_id": predictor.id, "export_id": export.id}
+    parts |= {"number": 0, "name": "digits-tiny"}
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items() if path not in PROBES else ():
+            required = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "query" and p["required"]}
+            query = {"job": search.id} if "job" in required else {}
+            body = {} if "requestBody" not in operation else {"json": {"name": "digits-tiny"}}
+            url = path.format(**parts)
+            answer = client.request(method.upper(), url, params={**query, "colour": "red"}, **body)
+            assert answer.status_code == 422, f"{method} {path}: {answer.text}"
+            assert "'colour' is not a query parameter" in answer.json()["faults"][0]["message"]
+            assert "422" in operation["responses"]
+
+
+@pytest.mark.parametrize("path", sorted(PROBES))
+def test_probes_may_add_query_parameters(openapi, client, path):
+    assert client.get(path, params={"probe": "7f3a", "": "x"}).status_code == 200
+    assert "422" not in openapi["paths"][path]["get"]["responses"]
 
 
 def test_every_reference_leads_somewhere(openapi):
@@ -152,6 +187,83 @@ def test_the_examples_of_answers_fit(openapi):
         validator(openapi, name).validate(example)
 
 
+def test_every_answer_that_is_text_has_an_example(openapi):
+    schemas, checked = openapi["components"]["schemas"], 0
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                for kind, content in answer.get("content", {}).items():
+                    schema = schemas.get(content["schema"].get("$ref", "").rpartition("/")[2], content["schema"])
+                    if schema.get("format") != "binary":
+                        assert "example" in content or schema.get("examples"), f"{method} {path} {status} {kind}"
+                        checked += 1
+    assert checked > 200
+
+
+SPECIAL = {
+    ("delete", "/v1/jobs/{job_id}"): {"409"},
+    ("get", "/readyz"): {"503"},
+    ("get", "/v1/jobs"): {"400"},
+    ("get", "/v1/jobs/{job_id}/events"): {"400"},
+    ("get", "/v1/jobs/{job_id}/trials"): {"400"},
+    ("get", "/v1/jobs/{job_id}/trials:export"): {"409"},
+    ("get", "/v1/predictors"): {"400", "404"},
+    ("get", "/v1/exports"): {"400", "404"},
+    ("get", "/v1/exports/{export_id}/file"): {"409"},
+    ("get", "/v1/exports/{export_id}:card"): {"409"},
+    ("patch", "/v1/jobs/{job_id}"): {"409", "412"},
+    ("post", "/v1/jobs/{job_id}:cancel"): {"202", "409"},
+    ("post", "/v1/jobs/{job_id}:pause"): {"202", "409"},
+    ("post", "/v1/jobs/{job_id}:resume"): {"202", "409"},
+    ("post", "/v1/exports"): {"404", "409"},
+    ("post", "/v1/predictors"): {"404"},
+    ("post", "/v1/predictors/{predictor_id}:predict"): {"409"},
+}
+"""What only some operations answer, beside what goes with keys, paths and bodies."""
+
+
+def test_every_refusal_of_an_operation_is_documented(openapi):
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            expected = {"421", "429"} | SPECIAL.get((method, path), set())
+            expected |= {"401", "403", "503"} if "security" in operation else set()
+            expected |= {"422"} if path not in PROBES else set()
+            expected |= {"404"} if "{" in path else set()
+            expected |= {"400", "413", "415"} if "requestBody" in operation else set()
+            found = set(operation["responses"]) - {"default", "200", "204"}
+            found -= {"202"} - expected if method == "post" else set()
+            assert found == expected, (method, path)
+
+
+def test_an_empty_page_token_is_the_first_page_in_schema_and_service(openapi, client, search):
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema comes with ray")
+    (token,) = (p for p in openapi["paths"]["/v1/jobs"]["get"]["parameters"] if p["name"] == "page_token")
+    assert jsonschema.Draft202012Validator(token["schema"]).is_valid("")
+    assert client.get("/v1/jobs", params={"page_token": ""}).json() == client.get("/v1/jobs").json()
+
+
+@pytest.mark.parametrize("text", [" MAXIMIZE  accuracy", "min latency_ms", "max a b", "best accuracy", "min 2"])
+def test_the_pattern_of_objectives_is_what_the_service_reads(openapi, client, search, text):
+    answer = client.get(f"/v1/jobs/{search.id}/pareto-front", params={"objective": text})
+    assert (answer.status_code == 200) == validator(openapi, "Objective").is_valid(text)
+
+
+@pytest.mark.parametrize("text", ["params<=1_0e3", " params >= -.5 ", "params < 3", "params <= 1.2.3", "a <= inf"])
+def test_the_pattern_of_constraints_is_what_the_service_reads(openapi, client, search, text):
+    answer = client.get(f"/v1/jobs/{search.id}/pareto-front", params={"constraint": text})
+    assert (answer.status_code == 200) == validator(openapi, "Constraint").is_valid(text)
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [{"space": None}, {"objectives": []}, {"seed": ""}, {"budget": {"repeats": 0}}, {"searcher": "x"}],
+    ids=repr,
+)
+def test_the_schema_of_clones_refuses_what_the_service_refuses(openapi, client, search, patch):
+    assert client.post(f"/v1/jobs/{search.id}:clone", json=patch).status_code == 422
+    assert not validator(openapi, "JobClone").is_valid(patch)
+
+
 @pytest.mark.parametrize("name", EXAMPLES["JobPatch"])
 def test_the_examples_of_edits_are_accepted(client, search, name):
     answer = client.patch(f"/v1/jobs/{search.id}", json=EXAMPLES["JobPatch"][name]["value"])
@@ -172,13 +284,28 @@ def test_the_schema_of_edits_refuses_what_the_service_refuses(openapi, client, s
     assert not validator(openapi, "JobPatch").is_valid(patch)
 
 
-def test_functions_that_the_operator_allows_are_in_the_schema(document):
-    openapi = create_app(MemoryStore(), functions=("lab.bench:latency", "lab.bench:energy")).openapi()
+def test_where_the_operator_allows_functions_the_schema_takes_them_and_names_none(document, new_client):
+    store = MemoryStore()
+    app = create_app(store, Guard(keys=store.keys), functions=("lab.bench:latency", "lab.bench:energy"))
+    openapi, client = app.openapi(), new_client(app)
+    for open_to_all in ("/openapi.json", "/docs", "/healthz", "/readyz"):
+        answer = client.get(open_to_all)
+        assert answer.status_code == 200
+        assert "lab.bench" not in answer.text
+    assert client.get("/v1/capabilities").status_code == 401
+    key, text = new_key("al", Role.VIEWER, "default", 1.0)
+    store.keys.add(key)
+    told = client.get("/v1/capabilities", headers={"Authorization": f"Bearer {text}"}).json()
+    assert told["functions"] == ["lab.bench:latency", "lab.bench:energy"]
+    function = openapi["components"]["schemas"]["CallableConfig"]["properties"]["function"]
+    assert "/v1/capabilities" in function["description"]
     schemas = {f"#/components/schemas/{name}" for name in openapi["components"]["schemas"]}
     assert references(openapi) <= schemas
     job = validator(openapi, "JobSpec")
     assert job.is_valid({**document, "evaluator": {"kind": "callable", "function": "lab.bench:energy"}})
-    assert not job.is_valid({**document, "evaluator": {"kind": "callable", "function": "os:system"}})
+    refused = {**document, "evaluator": {"kind": "callable", "function": "os:system"}}
+    answer = new_client(create_app(store, functions=app.state.functions)).post("/v1/jobs", json=refused)
+    assert answer.status_code == 422
 
 
 @pytest.mark.parametrize("name", EXAMPLES["JobSpec"])
@@ -191,10 +318,10 @@ def test_the_examples_of_jobs_are_accepted_and_fit_the_schema(openapi, client, n
     validator(openapi, "JobSpec").validate(job["spec"])
 
 
-@pytest.mark.parametrize("name", EXAMPLES["SpaceDocument"])
+@pytest.mark.parametrize("name", EXAMPLES["SpaceOrName"])
 def test_the_examples_of_spaces_are_accepted_and_fit_the_schema(openapi, client, name):
-    example = EXAMPLES["SpaceDocument"][name]["value"]
-    validator(openapi, "SpaceDocument").validate(example)
+    example = EXAMPLES["SpaceOrName"][name]["value"]
+    validator(openapi, "SpaceOrName").validate(example)
     answer = client.post("/v1/spaces:validate", json=example)
     assert answer.status_code == 200
     validator(openapi, "Space").validate(answer.json())

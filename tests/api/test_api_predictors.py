@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -251,6 +252,22 @@ def test_without_an_answer_in_time_the_client_is_asked_to_come_back(client, sear
         impatient.state.desk.close()
         client.app = patient
     assert there.json() == client.post(url, json=body).json()
+
+
+def test_the_process_that_fits_ends_with_the_application(client, search, fit, desk):
+    search.run(20)
+    fit(search.id, metrics=["macs"])
+    pid = desk.process.pid
+    assert pid is not None
+
+    async def live() -> None:
+        async with client.app.router.lifespan_context(client.app):
+            assert desk.process.pid == pid
+
+    asyncio.run(live())
+    assert desk.process.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_with_its_job_a_predictor_is_gone(client, search, store, fit):

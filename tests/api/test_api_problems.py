@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from api import create_app
 from api.body import MAX_BYTES, MAX_YAML_BYTES
 from api.models import Problem
 from api.problems import MAX_FAULTS
+from nas.job import JobSpec
 from nas.storage import DatabaseError, open_store
 from nas.storage.memory import MemoryStore
 
@@ -120,7 +122,7 @@ def test_half_a_surrogate_pair_is_no_text(client):
         ("page_size=1001", "page_size", "1000"),
         ("page_size=many", "page_size", "'many'"),
         ("state=QUEUED&state=queued", "state.1", "'queued'"),
-        ("pagesize=3", "", 'did you mean "page_size"?'),
+        ("pagesize=3", "pagesize", 'did you mean "page_size"?'),
         ("order_by=name", "order_by", "'created_at'"),
         ("name=%00", "name", "pattern"),
         ("owner=" + "a" * 201, "owner", "200"),
@@ -145,7 +147,7 @@ def test_a_query_that_is_wrong(client, query, path, said):
 def test_a_query_parameter_that_nobody_knows_changes_nothing(client, search, method, path):
     body = {"json": {"name": "n"}} if method == "PATCH" else {}
     answer = client.request(method, f"/v1/jobs/{search.id}{path}?force=true", **body)
-    assert "'force' is not a query parameter" in faults(answer)[""]
+    assert "'force' is not a query parameter" in faults(answer)["force"]
     assert search.job.state.value == "QUEUED"
     assert (search.job.revision, len(search.store.jobs())) == (0, 1)
 
@@ -157,7 +159,7 @@ def test_an_answer_lists_no_more_faults_than_can_be_read(client, document):
 
 
 def test_a_misspelt_validate_only_does_not_submit(client, store, document):
-    assert "validate_only" in faults(client.post("/v1/jobs?validateonly=true", json=document))[""]
+    assert "validate_only" in faults(client.post("/v1/jobs?validateonly=true", json=document))["validateonly"]
     assert not store.jobs()
 
 
@@ -346,3 +348,17 @@ def test_a_bug_shows_nothing_to_the_client_and_all_to_the_server(new_client, doc
     assert "ZeroDivision" not in answer.text
     with pytest.raises(ZeroDivisionError):  # the server gets the exception, and logs it
         new_client(app).request(method, path, json=body)
+
+
+def test_a_job_of_another_version_is_told_and_hides_no_other(tmp_path, new_client, document):
+    store = open_store(f"sqlite:///{tmp_path / 'nas.db'}")
+    bad, good = (store.submit(JobSpec.parse(document)).id for _ in range(2))
+    with store.database.writing() as connection:
+        renamed = "UPDATE jobs SET spec = replace(spec, '\"objectives\"', '\"goals\"') WHERE id = :id"
+        connection.execute(text(renamed), {"id": bad})
+    client = new_client(create_app(open_store(f"sqlite:///{tmp_path / 'nas.db'}")))
+    assert [job["id"] for job in client.get("/v1/jobs").json()["jobs"]] == [good]
+    for path in ("", "/trials", "/pareto-front"):
+        refused = client.get(f"/v1/jobs/{bad}{path}")
+        assert (refused.status_code, refused.json()["code"]) == (409, "FAILED_PRECONDITION"), path
+        assert "goals" in refused.json()["detail"]

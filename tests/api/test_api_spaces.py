@@ -85,11 +85,47 @@ def test_a_wrong_space_gets_every_fault(client):
     assert {f["path"] for f in answer.json()["faults"]} == {"classes", "colour"}
 
 
-@pytest.mark.parametrize("body", ['"nas-bench-201"', '"/etc/passwd"', "[]", "null", "3"])
-def test_a_name_or_a_path_is_not_a_document(client, body):
+@pytest.mark.parametrize(
+    "body", ['"nas-bench-210"', '"/etc/passwd"', '{"name": "nas-bench-210"}', "[]", "null", "3"]
+)
+@pytest.mark.parametrize("question", ["validate", "sample", "cost"])
+def test_what_is_neither_a_name_nor_a_document_is_no_space(client, question, body):
     headers = {"Content-Type": "application/json"}
-    answer = client.post("/v1/spaces:validate", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["faults"][0]["path"]) == (422, "")
+    content, path = body, ""
+    if question == "cost":
+        content, path = f'{{"space": {body}, "architectures": [{{}}]}}', "space"
+    answer = client.post(f"/v1/spaces:{question}", content=content, headers=headers)
+    (fault,) = answer.json()["faults"]
+    assert (answer.status_code, fault["path"]) == (422, path)
+    if "210" in body:
+        assert 'did you mean "nas-bench-201"?' in fault["message"]
+
+
+@pytest.mark.parametrize("name", ["digits-tiny", "resnet-18"])
+def test_wherever_a_space_stands_it_may_be_named_or_written_down(client, document, name):
+    shown = client.get(f"/v1/spaces/{name}").json()
+
+    def answers(space):
+        job = {**document, "space": space, "constraints": []}
+        validated = client.post("/v1/jobs?validate_only=true", json=job).json()
+        drawn = client.post("/v1/spaces:sample?count=3&seed=2", json=space).json()
+        asked = {"space": space, "architectures": [a["architecture"] for a in drawn["architectures"]]}
+        counted = client.post("/v1/spaces:validate", json=space).json()
+        return (
+            validated["spec"]["space"],
+            drawn,
+            counted,
+            client.post("/v1/spaces:cost", json=asked).json()["costs"],
+        )
+
+    named = answers(name)
+    assert named[2] == shown
+    assert answers({"name": name}) == answers(shown["document"]) == named
+
+
+def test_a_name_is_read_from_curl_as_it_is_typed(client):
+    answer = client.post("/v1/spaces:validate", content="digits-tiny")
+    assert answer.json()["name"] == "digits-tiny"
 
 
 def test_no_code_of_a_client_is_imported(client, document, tmp_path, monkeypatch):

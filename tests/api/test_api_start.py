@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from api.__main__ import configured, without_secrets
+from api.limits import WRONG_KEYS
 from nas.access import Role, new_key
 from nas.settings import Settings, variable
 from nas.storage import open_store
@@ -105,15 +106,22 @@ def until(ready: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[tuple[httpx.Client, Path]]:
+def trusted() -> str:
+    """The proxies that the server trusts; as it is by default."""
+    return ""
+
+
+@pytest.fixture
+def server(folder: Path, trusted: str) -> Iterator[tuple[httpx.Client, Path]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     out = folder / "out.log"
+    settings = {"NAS_AUTH": "keys", "FORWARDED_ALLOW_IPS": trusted}
     with out.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "api", "--port", str(port)],
-            env={**os.environ, "NAS_AUTH": "keys", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -141,6 +149,33 @@ def test_the_first_key(server: tuple[httpx.Client, Path], folder: Path) -> None:
     until(lambda: client.get("/v1/jobs", headers=headers).status_code == 401)
     until(lambda: f"nas_{key.id}_***" in out.read_text())
     assert text.split("_", 2)[2] not in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "told_apart"),
+    [("", True), ("127.0.0.0/8", True), ("192.0.2.7", False)],
+    ids=["by default a proxy on this machine", "a network", "another host"],
+)
+def test_clients_of_a_trusted_proxy_are_told_apart(
+    server: tuple[httpx.Client, Path], trusted: str, told_apart: bool
+) -> None:
+    client, _ = server
+
+    def guess(address: str) -> int:
+        shown = {"Authorization": "Bearer nas_wrong", "X-Forwarded-For": f"203.0.113.9, {address}"}
+        return client.get("/v1/jobs", headers=shown).status_code
+
+    answers = [guess("198.51.100.1") for _ in range(WRONG_KEYS.burst + 20)]
+    assert answers[0] == 401
+    assert answers[-1] == 429
+    assert guess("198.51.100.2") == (401 if told_apart else 429)
+
+
+@pytest.mark.parametrize("proxies", ["nginx", "10.0.0.0/33", "10.0.0.1,*", "*"])
+def test_proxies_that_are_no_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxies)
+    with pytest.raises(SpecError, match=r"FORWARDED_ALLOW_IPS: .* is no IP address or network"):
+        configured("127.0.0.1")
 
 
 def test_a_key_in_a_url_is_masked_in_the_access_log() -> None:

@@ -106,6 +106,7 @@ def test_the_front_before_the_first_trial_is_empty(client, search):
     expected = {
         "trials": [],
         "hypervolume": 0.0,
+        "hypervolume_exact": True,
         "reference": None,
         "objectives": ["max macs", "min params"],
         "constraints": ["params <= 500000.0"],

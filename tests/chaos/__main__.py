@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")
     parser.add_argument("--faults", type=int, default=100, help="a database")
     parser.add_argument("--minutes", type=float, default=15, help="that the faults of a database may take")
+    parser.add_argument("--at-once", type=int, default=6, help="jobs that are kept going")
     parser.add_argument("--quarters", type=int, default=4, help="the size of the jobs, 4 being the whole")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -29,6 +30,7 @@ def main() -> int:
             faults=options.faults,
             minutes=options.minutes,
             seed=options.seed,
+            at_once=options.at_once,
             quarters=options.quarters,
             say=lambda text: print(text, file=sys.stderr, flush=True),
         )

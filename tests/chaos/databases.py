@@ -19,7 +19,8 @@ from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import create_engine, make_url, text
 
-from tests.chaos.processes import environment, free_port
+from tests.chaos.processes import environment
+from tests.waiting import free_port
 
 Kind: TypeAlias = Literal["sqlite", "postgresql"]
 
@@ -75,7 +76,10 @@ class Database:
 
 
 class Cluster:
-    """A PostgreSQL server of the run's own, which may be restarted at any moment."""
+    """A PostgreSQL server of the run's own, which may be restarted at any moment.
+
+    It does not wait for the disk: its processes crash, and the machine does not.
+    """
 
     def __init__(self, folder: Path, mark: str) -> None:
         self._data, self._mark = folder / "data", mark
@@ -83,8 +87,8 @@ class Cluster:
         self._port = free_port()
         if self._as:
             shutil.chown(folder, "postgres", "postgres")
-        self._call("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
-        settings = f"port={self._port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\n"
+        self._call("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        settings = f"port={self._port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\nfsync=off\n"
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(settings)
         self._call("pg_ctl", "start", "-w", "-l", str(folder / "server.log"))

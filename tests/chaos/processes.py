@@ -5,39 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 MARK = "NAS_CHAOS_MARK"
 """The environment variable by which everything that a run started, however indirectly, is found again."""
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait for something true, and give it. Raises `TimeoutError`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise TimeoutError(f"waited {seconds:g} s in vain: {what}")
 
 
 class Process:

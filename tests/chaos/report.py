@@ -45,7 +45,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "fault_count": self.faults.total(), "kept": self.kept}
+        counted = {"faults": dict(self.faults), "spared": dict(self.spared)}  # `asdict` would count their items
+        return {**asdict(self), **counted, "fault_count": self.faults.total(), "kept": self.kept}
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{n} {kind}" for kind, n in self.faults.most_common())

@@ -18,19 +18,18 @@ import httpx
 from nas.trial import MAX_ATTEMPTS, MAX_LOSSES
 from tests.chaos import databases
 from tests.chaos.databases import Database, Kind
-from tests.chaos.jobs import documents, undisturbed, worker_alone
+from tests.chaos.jobs import documents, worker_alone
 from tests.chaos.processes import (
     Process,
     cleanup,
     environment,
-    free_port,
     node_up,
     ray_node,
     ray_workers,
-    until,
 )
 from tests.chaos.report import Report, judged
 from tests.chaos.witness import Witness
+from tests.waiting import free_port, until
 
 LEASE = 3.0
 """Seconds; the least that is allowed."""
@@ -40,6 +39,9 @@ SPARED = 15.0
 """Seconds after which a runner is killed even if it could not claim a job yet."""
 PATIENCE = 5.0
 """Seconds for which a fault waits for something to strike, before one of another kind takes its place."""
+RAY_WORKER = "Ray worker killed"
+RAY_SHARE = 0.15
+"""The part of the faults that Ray workers get. They are there for moments only, so they are not left to chance."""
 RESERVE = 5
 """Attempts that a trial keeps from the storm: it is promised so many, and a busy host may need the last ones."""
 QUIET = 240.0
@@ -74,10 +76,8 @@ class Fleet:
             ],
         )
         self.api = process("api", "api", "--port", str(self.port))
-        self.runners = [
-            process("runner-inline", "nas", "runner", "--executor", "inline"),
-            process("runner-ray", "nas", "runner", "--executor", "ray", RAY_ADDRESS=address),
-        ]
+        self.ray_runner = process("runner-ray", "nas", "runner", "--executor", "ray", RAY_ADDRESS=address)
+        self.runners = [process("runner-inline", "nas", "runner", "--executor", "inline"), self.ray_runner]
         self.migration = process("migration", "nas", "db", "upgrade")
         self.ended: list[str] = []
         """Processes that ended though nobody killed them."""
@@ -147,7 +147,6 @@ class Storm:
         self._kinds: dict[str, tuple[int, Callable[[], bool]]] = {
             "runner killed": (8, self._kill_runner),
             "API killed": (5, self._kill_api),
-            "Ray worker killed": (12, self._kill_ray_worker),
             "runner frozen beyond its lease": (2, self._freeze_runner),
         }
         if fleet.database.cluster is not None:
@@ -155,7 +154,13 @@ class Storm:
         self._drawn = self._draw(self._kinds)
 
     def strike(self, waited: float) -> bool:
-        """One fault, of the kind that was drawn, or of another after `PATIENCE`; whether one took place."""
+        """One fault, of the kind that was drawn, or of another after `PATIENCE`; whether one took place.
+
+        A Ray worker goes first where it is the turn of one, and one is there.
+        """
+        if self._turn_of_ray() and self._kill_ray_worker():
+            self._report.faults[RAY_WORKER] += 1
+            return True
         left, kind = dict(self._kinds), self._drawn
         while not left.pop(kind)[1]():
             if waited < PATIENCE or not left:
@@ -164,6 +169,10 @@ class Storm:
         self._report.faults[kind] += 1
         self._drawn = self._draw(self._kinds)
         return True
+
+    def _turn_of_ray(self) -> bool:
+        """Whether Ray workers have had less than their share; their runner is left alone until one could start."""
+        return self._report.faults[RAY_WORKER] < RAY_SHARE * (self._report.faults.total() + 1)
 
     def _draw(self, kinds: Mapping[str, tuple[int, Callable[[], bool]]]) -> str:
         return self._random.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
@@ -214,7 +223,8 @@ class Storm:
 
     def _a_runner(self) -> Process | None:
         """One that runs and has claimed jobs; else one that has had its time."""
-        up = [r for r in self._fleet.runners if r.exit_code is None and r.stopped_until is None]
+        alone = self._fleet.ray_runner if self._turn_of_ray() else None
+        up = [r for r in self._fleet.runners if r.exit_code is None and r.stopped_until is None and r is not alone]
         busy = [r for r in up if r.said("job claimed")]
         late = [r for r in up if time.monotonic() - r.started_at > SPARED]
         if not busy and not late:
@@ -249,10 +259,6 @@ def run(
     Raises:
         LookupError: there is no such database here.
     """
-    work = documents(quarters)
-    for document in work:
-        if worker_alone(document):
-            undisturbed(document)  # measured before anything disturbs
     report = Report(kind, seed)
     with _folder() as folder, cleanup() as mark, databases.opened(kind, folder, mark) as database:
         if kind == "postgresql" and database.cluster is None:
@@ -261,7 +267,7 @@ def run(
         with _logs_kept(folder, report):
             fleet.start()
             started = time.monotonic()
-            with Witness(f"http://127.0.0.1:{fleet.port}", work, at_once) as witness:
+            with Witness(f"http://127.0.0.1:{fleet.port}", documents(quarters), at_once) as witness:
                 _disturb(fleet, Storm(fleet, seed, report), report, faults, started + 60 * minutes, say)
                 _let_end(fleet, witness, report)
                 report.seconds = time.monotonic() - started
@@ -300,6 +306,7 @@ def _judge(fleet: Fleet, witness: Witness, report: Report) -> None:
     """Everything that is wrong, into the report."""
     known = set(witness.listed())
     report.violations += witness.violations
+    report.violations += fleet.stop()  # first, so that nothing disturbs what the jobs are compared with
     if known != set(witness.jobs):
         report.violations.append(f"{len(known)} jobs came of {len(witness.jobs)} submissions")
     for job_id, seen in witness.jobs.items():
@@ -309,7 +316,6 @@ def _judge(fleet: Fleet, witness: Witness, report: Report) -> None:
         report.retried += sum(t["attempt"] > 1 for t in seen.last)
         report.undisturbed += worker_alone(seen.document)
     report.answers = dict(witness.answers)
-    report.violations += fleet.stop()
     report.violations += fleet.database.faults_in_book()
     report.writes = fleet.database.writes()
     report.remarks += [f"{n} x {what}" for what, n in Counter(fleet.ended).items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from space_documents import QUANTIZATION, RECIPE, some
+from space_documents import QUANTIZATION, RECIPE, some, with_groups
 
 STAGE = st.fixed_dictionaries(
     {"hidden": some([1, 5, 16, 24])},
@@ -29,4 +29,4 @@ MLPS = st.fixed_dictionaries(
         "quantization": QUANTIZATION,
         "recipe": RECIPE,
     }
-)
+).map(with_groups)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
+from search_spaces import load_space
 from search_spaces.cell_document import BLOCK_OPERATIONS, EDGE_OPERATIONS
+from search_spaces.declared import DeclaredSpace
+from search_spaces.groups import fitting, rows
 
 BLOCKS = ["conv", "depthwise_separable", "inverted_residual", "basic", "bottleneck"]
 
@@ -47,11 +51,27 @@ QUANTIZATION = st.fixed_dictionaries(
     {},
     optional={
         "per": st.sampled_from(["network", "stage", "layer", "module"]),
-        "weight_bits": some([2, 4, 8, 16, 32, "ternary"]),
+        "weight_bits": some([2, 3, 4, 8, 16, 32, "ternary", "ternary_2bit", "ternary_3of4"]),
         "weight_scheme": some(["symmetric", "asymmetric"]),
         "activation_bits": some([4, 8, 16, 32]),
+        "weight_granularity": some(["tensor", "channel", "group"]),
+        "activation_observer": some(["min_max", "ema", "percentile", "mse"]),
     },
 )
+
+
+def with_groups(document: dict[str, Any]) -> dict[str, Any]:
+    """Where weights may have groups, sizes that divide the rows of all layers; the longest rows at least do."""
+    section = document["quantization"]
+    if "group" not in section.get("weight_granularity", []):
+        return document
+    plain = load_space({**document, "quantization": {}})
+    assert isinstance(plain, DeclaredSpace)
+    sizes = np.array([2, 3, 4, 9, 16, 65536])
+    fit = sizes[fitting(rows(plain), sizes)].tolist()
+    return {**document, "quantization": {**section, "group_size": fit[:2]}}
+
+
 RECIPE = st.fixed_dictionaries(
     {},
     optional={
@@ -60,6 +80,8 @@ RECIPE = st.fixed_dictionaries(
         "mixup": some([0.0, 0.2]),
         "dropout": some([0.0, 0.2]),
         "stochastic_depth": some([0.0, 0.3]),
+        "qat_epochs": some([0, 1, 2]),
+        "qat_learning_rate": some([1e-3, 1e-2]),
     },
 )
 HEAD = st.fixed_dictionaries(
@@ -100,7 +122,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "quantization": QUANTIZATION,
         "recipe": RECIPE,
     }
-)
+).map(with_groups)
 EDGE_CELLS = st.fixed_dictionaries(
     {
         "family": st.just("cell"),
@@ -117,7 +139,7 @@ EDGE_CELLS = st.fixed_dictionaries(
         "quantization": QUANTIZATION,
         "recipe": RECIPE,
     }
-)
+).map(with_groups)
 OPEN_CELL = st.fixed_dictionaries(
     {"blocks": st.integers(1, 3)},
     optional={
@@ -165,5 +187,5 @@ BLOCK_CELLS = st.fixed_dictionaries(
         "quantization": QUANTIZATION,
         "recipe": RECIPE,
     }
-)
+).map(with_groups)
 CELLS = EDGE_CELLS | BLOCK_CELLS

@@ -452,11 +452,71 @@ class StoreContract:
         lease = store.claim()
         lease.open(PROPOSALS[:1])
         store.request(job_id, request_)
-        lease.release(released, "the runner stops")
+        assert lease.release(released, "the runner stops") is final
         job = store.job(job_id)
         assert job.state is final
         assert job.reason == ("the runner stops" if released is final else None)
         assert states(store, job_id) == [TrialState.CANCELLED if final.over else TrialState.PENDING]
+
+    @pytest.mark.parametrize(
+        ("released", "request_", "final"),
+        [
+            (JobState.SUCCEEDED, None, JobState.RUNNING),
+            (JobState.FAILED, None, JobState.RUNNING),
+            (JobState.SUCCEEDED, "pause", JobState.PAUSED),
+            (JobState.SUCCEEDED, "cancel", JobState.CANCELLED),
+            (JobState.PAUSED, None, JobState.PAUSED),
+        ],
+    )
+    @pytest.mark.parametrize("seen", [False, True])
+    def test_a_job_that_was_edited_is_not_over_by_its_old_document(
+        self, store: Any, released: JobState, request_: Any, final: JobState, seen: bool
+    ) -> None:
+        job_id = store.submit(SPEC).id
+        lease = store.claim()
+        decided = lease.renew().revision
+        lease.close([(lease.open(PROPOSALS[:1])[0].number, GOOD)])
+        lease.open(PROPOSALS[1:2])
+        edited = store.edit(job_id, lambda job: job.spec.model_copy(update={"name": "edited"}))
+        if seen:  # by the heartbeat, and not by who decides
+            assert lease.renew().revision == edited.revision
+        if request_ is not None:
+            store.request(job_id, request_)
+        assert lease.release(released, "the budget is spent", decided) is final
+        job = store.job(job_id)
+        assert (job.state, job.revision) == (final, edited.revision)
+        assert job.reason == ("the budget is spent" if final is released else None)
+        assert (job.finished_at is not None) == final.over
+        ended = TrialState.CANCELLED if final.over else TrialState.PENDING
+        assert states(store, job_id) == [TrialState.SUCCEEDED, ended]
+        if not final.held:
+            with pytest.raises(LeaseLost):
+                lease.renew()
+            return
+        assert store.claim() is None  # it is in the same hands
+        assert lease.renew().spec.name == "edited"
+        assert lease.trials()[1].attempt == 1
+        lease.close([(t.number, GOOD) for t in lease.open(lease.trials()[1:])])
+        assert lease.release(released, "the new one, too", edited.revision) is released
+        assert (store.job(job_id).state, store.job(job_id).reason) == (released, "the new one, too")
+        assert states(store, job_id) == [TrialState.SUCCEEDED] * 2
+
+    def test_a_trial_that_is_lost_and_found_in_one_batch_is_found(self, store: Any) -> None:
+        job_id = store.submit(SPEC).id
+        lease = store.claim()
+        first, second = lease.open(PROPOSALS[:2])
+        lost = Broken(BrokenKind.LOST, "its worker is gone")
+        lease.close([(first.number, lost), (second.number, GOOD), (first.number, GOOD)])
+        assert states(store, job_id) == [TrialState.SUCCEEDED] * 2
+        assert store.job(job_id).counts[TrialState.SUCCEEDED] == 2
+        assert [t.number for t in store.finished(job_id)] == [second.number, first.number]
+
+    def test_a_job_may_be_over_whatever_its_document_says(self, store: Any) -> None:
+        job_id = store.submit(SPEC).id
+        lease = store.claim()
+        store.edit(job_id, lambda job: job.spec.model_copy(update={"name": "edited"}))
+        lease.release(JobState.FAILED, "no such data set")
+        assert (store.job(job_id).state, store.job(job_id).reason) == (JobState.FAILED, "no such data set")
 
     # Law 4: only the holder of the lease can write
 
@@ -710,16 +770,22 @@ class StoreContract:
 
     def test_a_token_submits_once(self, store: Any) -> None:
         by = Submitter("vision", "anna", "t-1", "digest")
+        assert store.submitted(by) is None
         job = store.submit(SPEC, by=by)
+        assert store.submitted(by) == job
         assert store.submit(SPEC, by=by).id == job.id
         store.request(job.id, "pause")
-        assert store.submit(SPEC, by=replace(by, owner="ben")) == store.job(job.id)
-        with pytest.raises(TokenReused, match=job.id):
-            store.submit(SPEC, by=replace(by, digest="another"))
+        for ask in (store.submitted, lambda by: store.submit(SPEC, by=by)):
+            assert ask(by=replace(by, owner="ben")) == store.job(job.id)
+            with pytest.raises(TokenReused, match=job.id):
+                ask(by=replace(by, digest="another"))
+        assert store.submitted(replace(by, project="speech")) is None
+        assert store.submitted(replace(by, token=None)) is None
         assert store.submit(SPEC, by=replace(by, project="speech")).id != job.id
         assert store.submit(SPEC, by=replace(by, token=None)).id != store.submit(SPEC).id
         assert len(store.jobs()) == 4
         store.delete(job.id)
+        assert store.submitted(by) is None
         assert store.submit(SPEC, by=by).id != job.id
 
     def test_threads_that_submit_with_one_token_get_one_job(self, store: Any) -> None:

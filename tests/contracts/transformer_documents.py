@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from hypothesis import strategies as st
-from space_documents import QUANTIZATION, RECIPE, some
+from space_documents import QUANTIZATION, RECIPE, some, with_groups
 
 MLP = st.sampled_from([{"mlp": 5}, {"mlp": [3, 8]}, {"mlp_ratio": 1.5}, {"mlp_ratio": [0.1, 2]}])
 HEADS = some([1, 2, 3])
@@ -91,4 +91,4 @@ def _many(value: Any) -> list[int]:
     return value if isinstance(value, list) else [value]
 
 
-TRANSFORMERS = image_transformers() | text_transformers()
+TRANSFORMERS = (image_transformers() | text_transformers()).map(with_groups)

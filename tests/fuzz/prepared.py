@@ -16,23 +16,19 @@ from typing import Any
 import httpx
 
 from nas.access import Role, new_key
+from nas.artifacts import Artifacts
 from nas.contracts import Lease, Store
+from nas.deploy.card import card_json
+from nas.deploy.export import CARD, MODEL
+from nas.exports import ExportSpec
 from nas.job import JobSpec, JobState
 from nas.storage import open_store
 from nas.trial import Broken, BrokenKind, Measured, Proposal
 from search_spaces.load import space_of
+from tests.documents import A_CARD, CELLS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT: dict[str, Any] = {
-    "name": "cells",
-    "space": "nas-bench-201",
-    "objectives": ["max macs", "min params"],
-    "constraints": ["params <= 5e5"],
-    "searcher": "random",
-    "evaluator": "cost",
-    "budget": {"max_trial_count": 1000},
-    "seed": 3,
-}
+DOCUMENT: dict[str, Any] = {**CELLS, "budget": {"max_trial_count": 1000}}
 OVER = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 TRIALS = 40
 """Of every job that ran."""
@@ -56,6 +52,8 @@ class Served:
     expendable: Sequence[str]
     predictors: Sequence[str]
     """The first of them lasts; the others may be deleted."""
+    exports: Sequence[str]
+    """One of each state; the file of the one that SUCCEEDED is there."""
 
 
 @contextmanager
@@ -69,11 +67,12 @@ def served(folder: Path, *, predictors: bool = True) -> Iterator[Served]:
         over = [_ran(store, state) for state in OVER]
         waiting = [_ran(store, JobState.PAUSED), _ran(store, None), store.submit(JobSpec.parse(DOCUMENT)).id]
         expendable = [store.submit(JobSpec.parse(DOCUMENT)).id for _ in range(EXPENDABLE)]
+        exports = _exported(store, over[0], Artifacts(f"file:{folder}/.nas/artifacts"))
     finally:
         store.close()
     with _server(url, folder) as address:
         fitted = _fitted(address, text, over[0]) if predictors else ["none-is-here"]
-        yield Served(address, text, over, [*over, *waiting], expendable, fitted)
+        yield Served(address, text, over, [*over, *waiting], expendable, fitted, exports)
 
 
 def _ran(store: Store, state: JobState | None) -> str:
@@ -85,6 +84,19 @@ def _ran(store: Store, state: JobState | None) -> str:
     if state is not None:
         lease.release(state, "prepared" if state is JobState.FAILED else None)
     return job.id
+
+
+def _exported(store: Store, job_id: str, files: Artifacts) -> list[str]:
+    """Exports that a runner has in hand or is done with, and one that waits."""
+    ids = [store.exports.add(ExportSpec(job=job_id, trial=0)).id for _ in range(4)]
+    good, bad, _ = (store.exports.claim() for _ in range(3))
+    assert good is not None
+    assert bad is not None
+    files.put(job_id, f"{good.folder}/0/{MODEL}", b"a file")
+    files.put(job_id, f"{good.folder}/0/{CARD}", card_json(A_CARD).encode())
+    store.exports.settle(good.succeeded(time.time()))
+    store.exports.settle(bad.failed("prepared", time.time()))
+    return ids
 
 
 def _evaluate(lease: Lease, count: int) -> None:

@@ -3,11 +3,9 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from typer.testing import CliRunner
 import nas
 from nas.cli import app
 from nas.job import JobState
+from tests.waiting import free_port, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -62,23 +61,6 @@ def forbidden(architecture: Any) -> dict[str, float]:
     return {"accuracy": 1.0}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(ready: Callable[[], Any], seconds: float = 90) -> Any:
-    """Wait for something true; bounded, so that a test fails instead of hanging."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
-
-
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     """A process of the service: ``python -m`` with these arguments."""
     with (folder / "out.log").open("ab") as log:
@@ -96,7 +78,7 @@ def surroundings(folder: Path) -> dict[str, str]:
     return {
         "NAS_DATABASE_URL": f"sqlite:///{folder}/nas.db",
         "NAS_ALLOWED_FUNCTIONS": "test_client:convolutions",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[2]))),
     }
 
 
@@ -337,8 +319,9 @@ def test_ctrl_c_leaves_the_job_on_the_server(url: str, tmp_path: Path) -> None:
     code, out, error = told(url, "search", "--resume", job.id, "--test", "none")
     assert code == 0, error
     assert f"Pareto front of job {job.id}" in out
-    code, _, error = told(url, "search", "--resume", job.id)
-    assert (code, f"nas pareto {job.id}" in error) == (3, True)
+    code, out, error = told(url, "search", "--resume", job.id)  # over by now
+    assert (code, f"job {job.id} has SUCCEEDED already" in error) == (0, True)
+    assert f"Pareto front of job {job.id}" in out
     client.close()
 
 
@@ -375,6 +358,27 @@ def test_the_commands_read_and_change_jobs_of_a_server(url: str, tmp_path: Path)
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({**TABLE, "objectives": ["max speed"]}))
     code, _, error = told(url, "search", str(tmp_path / "wrong.yaml"))
     assert (code, "objectives.0.metric: 'speed' is not a metric" in error) == (2, True)
+
+
+def test_the_server_writes_files_of_trials(client: nas.Client, url: str, tmp_path: Path) -> None:
+    job = client.search(ENDLESS, max_trial_count=1)
+    job.wait(progress=False, timeout=120)
+    card = job.export_model(0, tmp_path / "a.onnx", data_licence="CC0", timeout=120)
+    assert (card.job, card.data.licence, card.file.name) == (job.id, "CC0", "a.onnx")
+    assert (tmp_path / "a.onnx").stat().st_size == card.file.bytes
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "a.onnx.json", "a.onnx.md"]
+    front = ["export", job.id, "--front", "-o", str(tmp_path / "front"), "--weights", "checkpoint"]
+    code, _, error = told(url, *front)
+    assert code == 0, error
+    assert (tmp_path / "front" / "trial-0.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
+    code, _, error = told(url, "export", job.id, "0", "--weights", "final")
+    assert (code, "there are no final weights of trial 0" in error) == (3, True)
+    assert told(url, "export", job.id, "0", "--executor", "inline")[0] == 2
+    with pytest.raises(nas.SpecError, match="allowed"):
+        job.export_model(0, tmp_path / "b.tflite")
+    with pytest.raises(TimeoutError, match="goes on"):
+        job.export_model(0, tmp_path / "b.onnx", weights="retrained", timeout=0)
+    job.delete()
 
 
 def test_a_server_that_takes_keys(tmp_path: Path) -> None:

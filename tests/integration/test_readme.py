@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -17,8 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import onnxruntime
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
+
+import nas
+from nas.cli import app
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -161,11 +167,31 @@ def test_python_on_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (folder / "report.html").exists()
 
 
+def test_from_a_point_on_the_front_to_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    store = f"sqlite:///{folder}/local.db"
+    small = {"kind": "training", "epochs": 2}
+    nas.search("examples/digits.yaml", evaluator=small, max_trial_count=1, executor="inline", store=store)
+    (commands,) = blocks("README.md", "sh", "nas export latest")
+    settings = {"NAS_DATABASE_URL": store, "NAS_ARTIFACTS_URL": f"file:{folder}/artifacts"}
+    for line in commands.splitlines():
+        name, *arguments = shlex.split(line, comments=True)
+        done = CliRunner().invoke(app, arguments, env=settings)
+        assert (name, done.exit_code) == ("nas", 0), done.output
+        assert ("over 3 trainings" in done.stdout) == ("retrain" in arguments)
+    assert (folder / "front" / "trial-0.onnx").read_bytes() == (folder / "digits.onnx").read_bytes()
+    assert json.loads((folder / "digits.onnx.json").read_text())["trial"] == 0
+    (text,) = blocks("README.md", "python", "onnxruntime")
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(text, "README.md", "exec"), names)
+    assert names["logits"].shape == (5, 10)
+
+
 def test_the_page_of_the_http_api(url: str, folder: Path) -> None:
-    (text,) = blocks("docs/http-api.md", "sh", "B=http")
-    printed = shell(text, url, folder)
+    of_jobs, of_spaces, of_predictors, of_exports = blocks("docs/http-api.md", "sh", "B=http")
+    printed = shell(of_jobs, url, folder)
     assert "event: end" in printed
-    jobs, trials, trial, front, clone, sample, predictor, predictors, capabilities = objects(printed)
+    jobs, trials, trial, front, clone, capabilities = objects(printed)
     job = json.loads((folder / "job.json").read_text())
     assert [j["id"] for j in jobs["jobs"]] == [job["id"]]
     assert len(trials["trials"]) == 5
@@ -175,6 +201,21 @@ def test_the_page_of_the_http_api(url: str, folder: Path) -> None:
     assert front["objectives"] == ["min macs", "max accuracy"]
     assert front["history"][-1]["hypervolume"] == pytest.approx(front["hypervolume"])
     assert (clone["spec"]["seed"], clone["spec"]["budget"]["max_trial_count"]) == (1, 20)
-    assert len(sample["architectures"]) == 2
-    assert [p["id"] for p in predictors["predictors"]] == [predictor["id"]]
     assert "nas-bench-201" in capabilities["tables"]
+    validated, sample, costs = objects(shell(of_spaces, url, folder))
+    assert (validated["family"], validated["size"]) == ("staged", 4)
+    assert len(sample["architectures"]) == 2
+    assert [cost["params"] > 0 for cost in costs["costs"]] == [True]
+    predictors, predicted = objects(shell(of_predictors, url, folder))
+    (predictor,) = predictors["predictors"]
+    assert (predictor["job"], predictor["state"]) == (job["id"], "READY")
+    assert [set(p["accuracy"]) for p in predicted["predictions"]] == [{"mean", "std"}]
+    shell(of_exports, url, folder)
+    assert "CC BY 4.0" in (folder / "model.md").read_text()
+    assert onnxruntime.InferenceSession(folder / "model.onnx").get_inputs()[0].name == "input"
+
+
+def test_it_says_when_it_is_ready(url: str, folder: Path) -> None:
+    said = (folder / "service.log").read_text()
+    assert said.count(f"ready: {url}/docs") == 1
+    assert said.index("ready: ") < said.index("readyz"), "it was said before the first answer"

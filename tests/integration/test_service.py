@@ -1,12 +1,12 @@
 """The real processes: `nas serve` over HTTP, and a runner that is killed in the middle of a job."""
 
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from nas.job import JobSpec, JobState
 from nas.storage import open_store
 from nas.trial import TrialState
+from tests.waiting import free_port, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
 SMALL: dict[str, Any] = {
@@ -27,23 +28,6 @@ SMALL: dict[str, Any] = {
     "evaluator": {"kind": "training", "dataset": "digits", "epochs": 1},
     "budget": {"max_trial_count": 12, "parallel_trial_count": 2},
 }
-
-
-def until(ready: Callable[[], Any], seconds: float = 90) -> Any:
-    """Wait for something true; bounded, so that a test fails instead of hanging."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(arguments: list[str], database: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -126,7 +110,10 @@ def test_a_job_over_http_from_document_to_front(server: httpx.Client) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_runner_that_dies_is_started_again(database: str, tmp_path: Path) -> None:
+def test_a_runner_that_dies_is_started_again(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_LOG_FORMAT", "json")
     whole = start(["serve", "--port", str(free_port()), "--executor", "inline"], database, tmp_path)
 
     def runners() -> list[psutil.Process]:
@@ -151,6 +138,10 @@ def test_a_runner_that_dies_is_started_again(database: str, tmp_path: Path) -> N
     finally:
         whole.terminate()
         assert whole.wait(timeout=60) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.log").read_text().splitlines()]
+    ended = [line for line in lines if line["message"].startswith("runner ended")]
+    assert [(line["exit_code"], line["level"]) for line in ended] == [(-9, "warning")] * 2
+    assert all(line["timestamp"] for line in lines)
 
 
 @pytest.mark.timeout(300)
@@ -177,6 +168,21 @@ def test_kill_9_of_the_runner_loses_nothing(database: str, tmp_path: Path) -> No
     after = finished()
     assert {n: after[n] for n in before} == before
     assert sorted(after) == list(range(16))
+    store.close()
+
+
+@pytest.mark.timeout(200)
+def test_a_runner_whose_evaluation_does_not_end_hands_its_job_back_in_order(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/nas.db"
+    store = open_store(database)
+    endless = {**SMALL["evaluator"], "epochs": 1000}
+    job_id = store.submit(JobSpec.parse({**SMALL, "evaluator": endless})).id
+    runner = start(["runner", "--executor", "inline", "--drain", "0"], database, tmp_path)
+    until(lambda: any(t.state is TrialState.RUNNING for t in store.trials(job_id)))
+    time.sleep(3)  # until it is in native code
+    runner.terminate()
+    assert runner.wait(timeout=60) == 0, (tmp_path / "out.log").read_text()
+    assert store.job(job_id).state is JobState.QUEUED
     store.close()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from nas.cli import app
+from nas.job import JobState
+from nas.storage import open_store
 
 DOCUMENT: dict[str, Any] = {
     "name": "cheap",
@@ -129,8 +132,22 @@ def test_spaces(run: Any) -> None:
     assert run("space", "describe", "nothing").exit_code != 0
 
 
-@pytest.mark.parametrize("executor", ["inline", "ray"])
-def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Path, executor: str) -> None:
+def ctrl_c(pid: int) -> None:
+    """As a terminal does: to the whole foreground group."""
+    os.killpg(pid, signal.SIGINT)
+
+
+def terminate_twice(pid: int) -> None:
+    """As an impatient supervisor does: to the process alone."""
+    for _ in range(2):
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("executor", "interrupt"), [("inline", ctrl_c), ("ray", terminate_twice)])
+def test_what_was_measured_before_an_interrupt_is_kept(
+    tmp_path: Path, executor: str, interrupt: Callable[[int], object]
+) -> None:
     document = {
         **DOCUMENT,
         "objectives": ["max accuracy"],
@@ -161,7 +178,7 @@ def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Path, ex
     end = time.monotonic() + 90
     while counts().get("SUCCEEDED", 0) < 2 and time.monotonic() < end:
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+    interrupt(process.pid)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert "Traceback" not in told
@@ -173,3 +190,32 @@ def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Path, ex
     again = nas("cancel", job)
     again.communicate(timeout=60)
     assert again.returncode == 0
+
+
+def test_an_interrupt_of_the_test_phase_leaves_a_search_that_is_done(tmp_path: Path) -> None:
+    document = {
+        **DOCUMENT,
+        "objectives": ["max accuracy"],
+        "searcher": "random",
+        "evaluator": {"kind": "training", "epochs": 100},
+        "budget": {"max_trial_count": 1},
+    }
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(document))
+    environment = {**os.environ, "NAS_DATABASE_URL": f"sqlite:///{tmp_path}/nas.db"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas", "search", "digits.yaml", "--executor", "inline", "--test", "front"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "testing 1 chosen network" not in (line := process.stderr.readline()):
+        assert line, "it ended before"
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "the search is done. To test: nas search --resume " in told
+    with closing(open_store(f"sqlite:///{tmp_path}/nas.db")) as store:
+        assert [job.state for job in store.jobs()] == [JobState.SUCCEEDED]

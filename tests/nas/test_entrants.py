@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nas.contracts import Measurements
 from nas.entrants import MOST_POINTS, Entrants, JointFront, after, best, joined
 from nas.objectives import Constraint, Objective, Problem
-from nas.pareto import ParetoFront
+from nas.pareto import ParetoFront, estimated_hypervolume, hypervolume
 from nas.trial import Proposal, Trial, TrialState
 from search_spaces import Architecture
 
@@ -153,3 +153,68 @@ def test_the_best_trial_is_the_best_of_those_that_meet_the_bounds(trials, metric
         and all(c.excess(t.metrics[c.metric]) == 0 for c in bounds)
     ]
     assert best(measurements(trials), wanted, bounds) == min(fitting, default=None)
+
+
+def all_best(count: int, objectives: int) -> JointFront:
+    """A front of so many points, on the positive part of a sphere."""
+    rng = np.random.default_rng(0)
+    points = np.abs(rng.normal(size=(count, objectives)))
+    losses = 1 - points / np.linalg.norm(points, axis=1, keepdims=True)
+    problem = Problem(tuple(Objective.parse(f"min m{i}") for i in range(objectives)), ())
+    rows = np.arange(count)
+    return JointFront(problem, np.zeros(count, dtype=np.int64), rows, rows + 1, losses, losses.max(axis=0))
+
+
+@pytest.mark.parametrize(("objectives", "limit"), [(4, 11_180), (5, 3162)])
+def test_fronts_are_measured_exactly_up_to_a_size(objectives, limit):
+    assert all_best(limit, objectives).exact
+    assert not all_best(limit + 1, objectives).exact
+    assert all_best(limit + 1, 3).exact
+
+
+@pytest.mark.parametrize("objectives", [4, 5])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e9])
+def test_an_estimate_is_near_the_truth_whatever_the_units(objectives, scale):
+    front = all_best(2000, objectives)
+    losses = front.losses * np.array([scale, *[1.0] * (objectives - 1)])
+    reference = losses.max(axis=0)
+    found = estimated_hypervolume(losses, reference, losses.min(axis=0))
+    assert found == pytest.approx(hypervolume(losses, reference), rel=5e-3)
+
+
+def test_estimates_never_shrink_and_end_with_that_of_the_front(monkeypatch):
+    monkeypatch.setattr("nas.entrants.EXACT_SECONDS", 1e-4)
+    front = all_best(300, 5)
+    assert not front.exact
+    history = front.history()
+    assert len(history) > 50
+    assert history[-1] == (300, front.hypervolume())
+    assert all(before < now for (_, before), (_, now) in pairwise(history))
+    assert front.hypervolume([-1.0] * 5) == 0.0
+    assert front.history([-1.0] * 5) == []
+
+
+def test_an_exact_history_leaves_out_fronts_that_were_too_large_to_measure(monkeypatch):
+    crowd = all_best(300, 5)
+    best_of_all = replace(
+        crowd,
+        jobs=np.zeros(301, dtype=np.int64),
+        numbers=np.arange(301),
+        finished=np.arange(301) + 1,
+        losses=np.vstack([crowd.losses, np.full(5, -1.0)]),
+    )
+    whole = dict(best_of_all.history())
+    monkeypatch.setattr("nas.entrants.EXACT_SECONDS", 5e-8 * 100**2)
+    assert best_of_all.exact
+    history = best_of_all.history()
+    assert history[-1] == (301, best_of_all.hypervolume())
+    assert max(count for count, _ in history[:-1]) <= 105, "five points touch the reference"
+    assert all(whole.get(count, volume) == volume for count, volume in history)
+
+
+def test_a_history_that_takes_long_has_fewer_points_and_keeps_its_ends():
+    front = all_best(3000, 5)
+    assert front.exact
+    points = front._most_points(3000)
+    assert 2 <= points < MOST_POINTS
+    assert front._most_points(10**7) >= 2

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from nas.objectives import Constraint, Goal, Objective, Problem
 from nas.pareto import ParetoFront, hypervolume, non_dominated, pareto_rank
 from nas.trial import Measured, Proposal, Trial
-from search_spaces import load_space
+from search_spaces import SpecError, load_space
 
 pytestmark = pytest.mark.law
 
@@ -40,6 +42,24 @@ def test_short_form_of_an_objective(text: str) -> None:
 def test_a_constraint_reads_back_what_it_writes(bound: float, relation: str) -> None:
     constraint = Constraint(metric="latency_ms", relation=relation, bound=bound)  # type: ignore[arg-type]
     assert Constraint.model_validate(str(constraint)) == constraint
+
+
+@given(st.text(alphabet="0123456789.eE_+-", min_size=1, max_size=8))
+def test_the_bound_of_a_constraint_is_whatever_is_a_finite_number(text: str) -> None:
+    try:
+        expected = float(text)
+    except ValueError:
+        expected = math.inf
+    if math.isfinite(expected):
+        assert Constraint.parse(f"params <= {text}").bound == expected
+    else:
+        with pytest.raises(SpecError):
+            Constraint.parse(f"params <= {text}")
+
+
+def test_the_name_of_a_metric_is_ascii_whatever_its_case() -> None:
+    with pytest.raises(SpecError):
+        Objective.parse("max lo\u017fs")  # the long s, which is an s where case does not count
 
 
 @given(POINTS)

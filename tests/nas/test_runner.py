@@ -18,7 +18,7 @@ from nas.contracts import LeaseLost, WorkersAway
 from nas.executors import ExecutorKind
 from nas.job import JobSpec, JobState
 from nas.journal import Journal
-from nas.local import study_of
+from nas.local import drive, study_of, submit
 from nas.metrics import MeteredJournal, pages, watch
 from nas.outages import EnduringLease, Unwritable, when_there
 from nas.runner import Stop, run, serve
@@ -243,6 +243,77 @@ def edit(store: Any, job_id: str, **budget: Any) -> None:
     store.edit(job_id, change)
 
 
+class EditedAtTheEnd:
+    """A queue whose leases are given back, for the first time, just after an edit that the holder did not see."""
+
+    def __init__(self, store: Any, edit: Callable[[], None]) -> None:
+        self._store, self._edit = store, edit
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def claim(self, job_id: str | None = None) -> Any:
+        lease, edit = self._store.claim(job_id), self._edit
+        if lease is not None:
+            release = lease.release
+
+            def late(*how: Any) -> JobState:
+                if lease.release is late:
+                    lease.release = release
+                    edit()
+                return release(*how)
+
+            lease.release = late
+        return lease
+
+
+def test_a_budget_that_is_raised_at_the_last_moment_is_spent(store: Any) -> None:
+    job_id = store.submit(spec(trials=3)).id
+    edited = EditedAtTheEnd(store, lambda: edit(store, job_id, max_trial_count=12))
+    with capture_logs() as lines, serving(edited, Stop()):
+        until(lambda: store.job(job_id).state.over)
+    released = [line["state"] for line in lines if line["event"] == "job released"]
+    assert released == ["SUCCEEDED"]
+    assert (store.job(job_id).state, store.job(job_id).reason) == (JobState.SUCCEEDED, None)
+    assert history(store, job_id) == calm(spec())
+
+
+def test_failures_that_are_allowed_at_the_last_moment_are_not_too_many(store: Any) -> None:
+    document = spec("broken", trials=3)
+    document = document.model_copy(
+        update={"budget": document.budget.model_copy(update={"max_failed_trial_count": 2})}
+    )
+    job_id = store.submit(document).id
+    edited = EditedAtTheEnd(store, lambda: edit(store, job_id, max_failed_trial_count=3))
+    with serving(edited, Stop()):
+        until(lambda: store.job(job_id).state.over)
+    assert str(store.job(job_id).reason).startswith("3 trials failed; the last, trial 2: RuntimeError")
+
+
+def test_a_local_search_goes_on_by_what_it_was_edited_to_at_the_last_moment(store: Any) -> None:
+    document = spec(trials=3)
+    study = study_of(document)
+    job_id = submit(store, study)
+    edited = EditedAtTheEnd(store, lambda: edit(store, job_id, max_trial_count=12))
+    result = drive(edited, study, job_id, "inline")  # type: ignore[arg-type]
+    assert result.state is JobState.SUCCEEDED
+    assert history(store, job_id) == calm(spec())
+
+
+def test_a_local_search_that_is_edited_and_paused_at_the_last_moment_is_paused(store: Any) -> None:
+    document = spec(trials=3)
+    study = study_of(document)
+    job_id = submit(store, study)
+
+    def edit_and_pause() -> None:
+        edit(store, job_id, max_trial_count=12)
+        store.request(job_id, "pause")
+
+    result = drive(EditedAtTheEnd(store, edit_and_pause), study, job_id, "inline")  # type: ignore[arg-type]
+    assert result.state is JobState.PAUSED
+    assert len(store.trials(job_id)) == 3
+
+
 # A database that is away
 
 
@@ -271,8 +342,8 @@ class Flaky:
     def close(self, outcomes: Sequence[Any]) -> Any:
         return self._write(lambda: self._lease.close(outcomes))
 
-    def release(self, *how: Any) -> None:
-        self._write(lambda: self._lease.release(*how))
+    def release(self, *how: Any) -> Any:
+        return self._write(lambda: self._lease.release(*how))
 
 
 @pytest.mark.law

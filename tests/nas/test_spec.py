@@ -47,7 +47,7 @@ def test_a_good_document_reads_back_what_it_writes() -> None:
         ({"objectives": ["accuracy"]}, "objectives.0", 'write "max accuracy"'),
         ({"objectives": ["max accuracy", "min accuracy"]}, "objectives", "accuracy stands twice"),
         ({"objectives": ["max acuracy"]}, "objectives.0.metric", 'did you mean "accuracy"?'),
-        ({"constraints": ["latency <= 3"]}, "constraints.0", "allowed: accuracy, loss, macs"),
+        ({"constraints": ["latency <= 3"]}, "constraints.0", "allowed: accuracy, energy_mj, loss, macs"),
         ({"constraints": ["params < 3"]}, "constraints.0", '"metric <= number"'),
         ({"constraints": ["params <= 10"]}, "constraints.0", "no architecture of the space meets params <= 10"),
         ({"constraints": ["accuracy >= 1.5"]}, "constraints.0", "it lies in [0, 1]"),

@@ -359,11 +359,11 @@ def test_a_job_that_does_not_fit_is_refused_by_its_place(source: SearchResult) -
 
 
 def test_a_job_must_have_measured_what_is_wanted(source: SearchResult) -> None:
-    wanted = {"constraints": ["energy_mj <= 5"], "objectives": ["max speed", "min params"]}
+    wanted = {"constraints": ["joules <= 5"], "objectives": ["max speed", "min params"]}
     for evaluator in (evaluate, again):
         found = faults(lambda e=evaluator: search(3, evaluator=e, warm_start=[source], **wanted))  # type: ignore[misc]
         assert set(found) == {"warm_start.0"}
-        assert "did not measure speed, energy_mj; it measured params, macs" in found["warm_start.0"]
+        assert "did not measure speed, joules; it measured params, macs" in found["warm_start.0"]
 
 
 @pytest.mark.parametrize(

@@ -54,3 +54,25 @@ def test_ranges(spread: dict[str, object], values: tuple[int, ...]) -> None:
 
 def test_a_log_range_has_16_levels_unless_told() -> None:
     assert len(parse_domain({"min": 1e-3, "max": 0.1, "scale": "log"}, real(0)).values) == 16
+
+
+CHECKS = (
+    integer(2),
+    integer(1, 31, odd=True),
+    real(0, above=True),
+    real(0, 1, below=True),
+    one_of("relu", 3, True),
+)
+
+
+@given(
+    st.sampled_from(CHECKS), st.integers(-2, 40) | st.floats(-1, 3) | st.booleans() | st.sampled_from(["relu", ""])
+)
+def test_the_schema_of_a_check_allows_what_it_allows(check: Check, value: object) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema comes with ray")
+    try:
+        parse_domain(value, check)
+        allowed = True
+    except ValueError:
+        allowed = False
+    assert jsonschema.Draft202012Validator(check.schema).is_valid(value) == allowed

@@ -34,6 +34,7 @@ def test_networks_have_the_params_and_macs_of_the_formula_and_equal_keys_build_e
     assert found.ok, found
 
 
+@pytest.mark.usefixtures("large_networks")
 @pytest.mark.parametrize("name", presets())
 def test_small_networks_run_forward_and_backward(name: str) -> None:
     space = loaded(name)

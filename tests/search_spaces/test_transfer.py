@@ -47,3 +47,25 @@ def test_values_that_the_space_does_not_have_are_refused_by_name() -> None:
     with pytest.raises(SpecError) as caught:
         cell_space("nas-bench-201").transfer({"edge_0_1": "conv", "edge_9_9": "none"}, cells=6)
     assert [f.path for f in caught.value.faults] == ["edge_0_1", "edge_9_9"]
+
+
+def test_a_part_that_only_the_new_network_has_takes_the_whole_policy_of_the_part_beside_it() -> None:
+    policy = {
+        "per": "layer",
+        "weight_bits": [4, 8],
+        "activation_bits": [4, 8],
+        "weight_granularity": ["tensor", "group"],
+        "group_size": [144, 288],
+        "activation_observer": ["min_max", "mse"],
+    }
+    space, same = cell_space("nas-bench-201").transfer(
+        cell_space("nas-bench-201").sample(1, 0)[0], cells=1, width=4, quantization=policy
+    )
+    last = {"weight_bits": 8, "activation_bits": 8, "weight_granularity": "group", "group_size": 288}
+    last |= {"activation_observer": "mse"}
+    chosen = {c.name: last.get(c.name.rpartition(".")[2], same[c.name]) for c in space.choices}
+    large, arch = space.transfer(space.architecture(chosen), cells=3)
+    assert len(large.choices) > len(space.choices)
+    assert {(b.weight, b.granularity, b.group_size, b.observer) for b in large.policy(arch).values()} == {
+        (8, "group", 288, "mse")
+    }

@@ -18,6 +18,7 @@ import pytest
 from executor_contract import SPACE, TRIALS, Behave
 
 from nas.contracts import Report
+from nas.executors import child as module
 from nas.executors.attempt import Task
 from nas.executors.child import Child, Limits
 from nas.executors.trace import LOG, STEPS
@@ -212,6 +213,29 @@ def test_a_copy_of_the_process_does_not_answer_for_it() -> None:
     with child_of(fork) as child:
         outcomes = [child.attempt(FIRST) for _ in range(3)]
     assert [o.metrics["copy"] for o in outcomes if isinstance(o, Measured)] == [0, 0, 0]
+
+
+def test_a_process_that_reads_nothing_costs_one_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STALL", 0.5)
+    with child_of(lambda proposal, report: {"accuracy": 0.5}) as child:
+        first = child.attempt(FIRST)
+        os.kill(process(first), signal.SIGSTOP)
+        large = child.attempt(FIRST + bytes(10**7))  # more than a socket holds
+        assert large == Broken(BrokenKind.LOST, "the trial's process read nothing for 0.5 s")
+        assert gone(process(first))
+        assert isinstance(child.attempt(FIRST), Measured)
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = psutil.Process().num_fds()
+    with child_of(lambda proposal, report: {"accuracy": 0.5}) as child:
+        monkeypatch.setattr(sys, "executable", "/no/such/program")
+        outcome = child.attempt(FIRST)
+        assert isinstance(outcome, Broken)
+        assert outcome.kind is BrokenKind.LOST
+        assert psutil.Process().num_fds() == before
+        monkeypatch.undo()
+        assert isinstance(child.attempt(FIRST), Measured)
 
 
 def test_a_task_that_cannot_be_read_says_so() -> None:

@@ -16,6 +16,7 @@ from store_contract import GOOD, PROPOSALS, SPEC, Make, StoreContract, everythin
 from nas.contracts import LeaseLost
 from nas.job import JobState
 from nas.storage import DatabaseError, open_store
+from nas.storage.errors import Unreadable
 from nas.storage.sql import SqlStore
 from nas.trial import TrialState
 
@@ -87,7 +88,11 @@ class TestSqlStore(StoreContract):
         with store.database.writing() as connection:
             stale = SPEC.model_dump_json().replace("regularized_evolution", "simulated_annealing")
             connection.execute(text("UPDATE jobs SET spec = :spec WHERE id = :id"), {"spec": stale, "id": bad})
-        assert make(0.0).claim().renew().id == good
+        later = make(0.0)
+        assert [job.id for job in later.jobs(limit=1)] == [job.id for job in later.jobs()] == [good]
+        with pytest.raises(Unreadable, match="simulated_annealing"):
+            later.job(bad)
+        assert later.claim().renew().id == good
         with store.database.writing() as connection:
             update = text("UPDATE jobs SET spec = :spec WHERE id = :id")
             connection.execute(update, {"spec": SPEC.model_dump_json(), "id": bad})

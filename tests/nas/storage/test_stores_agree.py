@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from store_contract import BEGUN, PROPOSALS, SPEC
 
 from nas.contracts import JobFilter
-from nas.job import Job, JobState
+from nas.job import Job, JobSpec, JobState
 from nas.storage import open_store
 from nas.storage.memory import MemoryStore
 from nas.storage.sql import SqlStore
@@ -46,7 +46,7 @@ def timeless(value: Any) -> Any:
         return replace(value, created_at=0.0, finished_at=None if value.finished_at is None else 0.0)
     if isinstance(value, Job):
         started, finished = value.started_at is None, value.finished_at is None
-        return (value.spec, value.state, value.reason, dict(value.counts), started, finished)
+        return (value.spec, value.revision, value.state, value.reason, dict(value.counts), started, finished)
     if isinstance(value, list | tuple):
         return [timeless(v) for v in value]
     return value
@@ -126,9 +126,22 @@ class StoresAgree(RuleBasedStateMachine):
         running = list(zip(numbers, cycle(outcomes), strict=False))
         self.both(lambda: lease[0].close(running), lambda: lease[1].close(running))
 
-    @rule(lease=leases, state=st.sampled_from(JobState), reason=st.none() | st.text(max_size=5))
-    def release(self, lease: Any, state: JobState, reason: str | None) -> None:
-        self.both(lambda: lease[0].release(state, reason), lambda: lease[1].release(state, reason))
+    @rule(
+        lease=leases,
+        state=st.sampled_from(JobState),
+        reason=st.none() | st.text(max_size=5),
+        revision=st.none() | st.integers(0, 2),
+    )
+    def release(self, lease: Any, state: JobState, reason: str | None, revision: int | None) -> None:
+        one, two = (partial(held.release, state, reason, revision) for held in lease)
+        self.both(one, two)
+
+    @rule(job=jobs, name=st.sampled_from("ab"))
+    def edit(self, job: Any, name: str) -> None:
+        def change(before: Job) -> JobSpec:
+            return before.spec.model_copy(update={"name": name})
+
+        self.both(lambda: self.memory.edit(job[0], change), lambda: self.sql.edit(job[1], change))
 
     @rule(lease=leases)
     def renew(self, lease: Any) -> None:

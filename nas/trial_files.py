@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.trial import Trial
 from nas.wire import readable, time
@@ -83,18 +83,46 @@ def json_text(table: TrialTable, pages: Pages) -> Iterator[str]:
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
-def write_parquet(table: TrialTable, pages: Pages, file: IO[bytes]) -> None:
-    """Parquet with a row group a page. A choice has the type of its values; mixed ones are text."""
+def parquet_bytes(table: TrialTable, pages: Pages) -> Iterator[bytes]:
+    """Parquet with a row group a page. A choice has the type of its values; mixed ones are text.
+
+    What was given before an exception is no Parquet file: its end is lacking.
+    """
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    schema = _schema(table)
-    with ParquetWriter(file, schema, compression="zstd") as writer:
+    schema, sink = _schema(table), _Sink()
+    with ParquetWriter(sink, schema, compression="zstd") as writer:
         for page in pages:
             if page:
                 columns = zip(*(table.row(trial) for trial in page), strict=True)
                 arrays = [_array(values, field) for values, field in zip(columns, schema, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
+                yield sink.taken()
+    yield sink.taken()
+
+
+class _Sink(io.RawIOBase):
+    """A file that is only written, and whose bytes are taken out as they come."""
+
+    def __init__(self) -> None:
+        self._written, self._parts = 0, list[bytes]()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        self._written += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def tell(self) -> int:
+        return self._written
+
+    def taken(self) -> bytes:
+        """What was written since it was last taken."""
+        data, self._parts = b"".join(self._parts), []
+        return data
 
 
 def _schema(table: TrialTable) -> pyarrow.Schema:

@@ -1,0 +1,224 @@
+"""From a point on the front to a file that runs: `nas retrain` and `nas export`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from nas.commands.interrupts import interruptible
+from nas.commands.jobs import JobId, Json, Url, named, result_of, store_of_settings
+from nas.commands.search import workers
+from nas.commands.show import BAD_INPUT, FAILED, INTERRUPTED, fail, faults_told, print_json, say, table
+
+if TYPE_CHECKING:
+    from nas.contracts import Jobs
+    from nas.deploy.card import ModelCard
+    from nas.deploy.retrain import Retrained
+    from nas.result import SearchResult
+    from nas.trial import Trial
+
+Which = Annotated[
+    str, typer.Argument(metavar="TRIAL", help="a number, 'best', or an objective: \"min model_size_bytes\"")
+]
+Executor = Literal["ray", "inline"]
+Format = Literal["onnx", "pt2", "state"]
+Weights = Literal["auto", "checkpoint", "retrained", "final"]
+
+
+def retrain(
+    job: JobId,
+    trial: Which,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="trainings, each from another seed")] = 3,
+    epochs: Annotated[int | None, typer.Option(min=1, help="instead of those of the recipe")] = None,
+    executor: Annotated[Executor, typer.Option(help="where trainings run")] = "ray",
+    json: Json = False,
+    url: Url = None,
+) -> None:
+    """Train a trial's network on training and validation data, test it, and keep its weights."""
+    from nas.deploy.retrain import retrain as run
+    from nas.evaluators.infeasible import Infeasible
+    from nas.progress import counted
+    from nas.settings import open_configured_artifacts
+
+    with faults_told(json):
+        store, result = _opened(job, url)
+        (chosen,) = _chosen(result, trial)
+        artifacts = open_configured_artifacts()
+        say(f"retraining trial {chosen.number} on training and validation data; it is tested on test data")
+        progress = counted("retraining", seeds, True)
+        with _interruptible(), workers(executor, result.study), progress as observe:
+            try:
+                found = run(
+                    *(result.job, result.study, chosen, seeds, epochs),
+                    executor=executor,
+                    artifacts=artifacts,
+                    origins=_origins(store, [chosen]),
+                    observe=observe,
+                )
+            except Infeasible as error:
+                fail(str(error))
+    _show_retrained(found, chosen, json)
+
+
+def export(
+    job: JobId,
+    trial: Annotated[
+        str | None,
+        typer.Argument(metavar="[TRIAL]", help="a number, 'best', or an objective: \"min model_size_bytes\""),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="a file, or with --front a folder; else trial-N.onnx here"),
+    ] = None,
+    front: Annotated[bool, typer.Option("--front", help="every network of the front, instead of TRIAL")] = False,
+    form: Annotated[Format | None, typer.Option("--format", help="else as the file's ending says")] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="of a checkpoint, trained again, or what nas retrain has trained (final)")
+    ] = "auto",
+    data_licence: Annotated[str, typer.Option(help="of the data, for the model card")] = "unknown",
+    executor: Annotated[
+        Executor | None, typer.Option(help="where networks are trained; else inline, and of several ray")
+    ] = None,
+    json: Json = False,
+    url: Url = None,
+) -> None:
+    """Write a trial's network to a file that runs, checked against the trial, with a model card beside it."""
+    from nas.deploy.deliver import Order, split
+    from nas.deploy.deliver import export as run
+    from nas.progress import counted
+    from nas.remote.export import exported
+    from nas.remote.store import RemoteStore
+    from nas.settings import open_configured_artifacts
+
+    if (trial is None) == (not front):
+        fail("give either a trial or --front", BAD_INPUT)
+    with faults_told(json):
+        store, result = _opened(job, url)
+        trials = list(result.front.trials) if trial is None else _chosen(result, trial)
+        targets = _targets([t.number for t in trials], output, front, form)
+        if isinstance(store, RemoteStore):
+            if executor is not None:
+                fail("--executor is for exports on this machine; a server decides itself", BAD_INPUT)
+            with _interruptible(), counted("exporting", len(trials), True) as observe:
+                found = exported(store.http, result.job.id, targets, weights, data_licence, observe=observe)
+        else:
+            order = Order(result.job, result.study, trials, weights, data_licence, _origins(store, trials))
+            where = executor or ("inline" if len(trials) == 1 else "ray")
+            progress = counted("exporting", len(trials), len(trials) > 1)
+            with _interruptible(), workers(where, result.study), progress as observe:
+                found = run(order, targets, where, open_configured_artifacts(), observe)
+    cards, reasons = split(found)
+    _show_exported(cards, reasons, targets, json)
+    if reasons:
+        raise typer.Exit(FAILED)
+
+
+def _opened(job: str, url: str | None) -> tuple[Jobs, SearchResult]:
+    """A job as it stands, and where it is."""
+    store = store_of_settings(url)
+    return store, result_of(store, named(store, job))
+
+
+def _chosen(result: SearchResult, which: str) -> list[Trial]:
+    """The one trial that is meant.
+
+    Raises:
+        SpecError: for what is neither a number nor an objective.
+        WrongState: where the job has no such trial with metrics.
+    """
+    from nas.deploy.deliver import measured_trial
+    from nas.job import WrongState
+    from nas.objectives import Objective
+    from nas.summary import highlights
+    from search_spaces import SpecError
+
+    if which.isdecimal():
+        return [measured_trial(result.all_trials, int(which))]
+    if which == "best":
+        named = highlights(result.all_trials, result.study.space)
+        if not named:
+            raise WrongState(f"job {result.job.id} has no feasible trial with an accuracy")
+        return [named[0].trial]
+    try:
+        objective = Objective.parse(which)
+    except SpecError:
+        message = f"{which!r} is not allowed; allowed: a number, best, or an objective such as 'max accuracy'"
+        raise SpecError.at("TRIAL", message) from None
+    try:
+        return [result.all_trials[int(result.pick(objective)["number"])]]
+    except ValueError as error:
+        raise WrongState(str(error)) from None
+
+
+def _targets(numbers: Sequence[int], output: Path | None, front: bool, form: Format | None) -> dict[int, Path]:
+    """The file of each trial. Raises `SpecError` for one whose ending says something else than `form`."""
+    from nas.exports import ENDINGS
+    from search_spaces import SpecError
+
+    ending = ENDINGS[form or "onnx"]
+    if front or output is None:
+        return {n: (output or Path()) / f"trial-{n}{ending}" for n in numbers}
+    if form is not None and output.suffix != ending:
+        raise SpecError.at("--output", f"{str(output)!r} is no {form} file; allowed: an ending of {ending}")
+    return dict.fromkeys(numbers, output)
+
+
+def _origins(store: Jobs, trials: Sequence[Trial]) -> dict[str, int]:
+    """The seeds of the jobs that trials were taken over from, as far as those jobs are still there."""
+    found = {}
+    for origin in {t.origin.job for t in trials if t.origin is not None and t.taken_over}:
+        try:
+            found[origin] = store.job(origin).spec.seed
+        except KeyError:
+            continue
+    return found
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM leave the command."""
+    try:
+        with interruptible():
+            yield
+    except KeyboardInterrupt:
+        say("interrupted; no file was written that has not passed its checks")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _show_retrained(found: Retrained, trial: Trial, json: bool) -> None:
+    if json:
+        over_runs = {"test_accuracy": found.test_accuracy, "test_accuracy_std": found.test_accuracy_std}
+        print_json({**asdict(found), **over_runs})
+        return
+    table(
+        ["seed", "test accuracy", "test loss", "seconds"],
+        [[run.seed, run.test_accuracy, run.test_loss, f"{run.train_seconds:.1f}"] for run in found.runs],
+        title=f"trial {found.trial}, {found.epochs} epochs of {found.examples} examples",
+    )
+    spread = "" if found.test_accuracy_std is None else f" ± {found.test_accuracy_std:.2g} (standard deviation)"
+    typer.echo(f"test accuracy {found.test_accuracy:.4f}{spread} over {len(found.runs)} trainings")
+    typer.echo(f"accuracy of the trial on validation data: {trial.metrics['accuracy']:.4f}")
+    for reason in found.broken:
+        say(reason)
+
+
+def _show_exported(
+    cards: Mapping[int, ModelCard], reasons: Mapping[int, str], targets: Mapping[int, Path], json: bool
+) -> None:
+    if json:
+        print_json({"exports": [asdict(card) for card in cards.values()], "failed": reasons})
+    elif cards:
+        rows = []
+        for number, card in cards.items():
+            checked = {c.name: c.measured for c in card.verification}
+            promised = [card.metric(name) for name in ("model_size_bytes", "accuracy")]
+            of_file = [checked.get("accuracy"), checked.get("agreement")]
+            rows.append([number, targets[number], card.file.bytes, *promised, *of_file])
+        table(["trial", "file", "bytes", "formula", "accuracy", "file's", "agreement"], rows)
+    for reason in reasons.values():
+        typer.echo(f"error: {reason}", err=True)
