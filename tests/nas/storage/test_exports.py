@@ -54,7 +54,7 @@ def test_only_legal_transitions() -> None:
         ({"trial": 1}, "job"),
         ({"job": "j"}, "trial"),
         ({"job": "j", "trial": -1}, "trial"),
-        ({"job": "j", "trial": "1"}, "trial"),
+        ({"job": "j", "trial": "first"}, "trial"),
         ({"job": "j", "trial": 1, "format": "tflite"}, "format"),
         ({"job": "j", "trial": 1, "weights": "best"}, "weights"),
         ({"job": "j", "trial": 1, "data_licence": "a\nb"}, "data_licence"),
