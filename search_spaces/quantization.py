@@ -168,10 +168,14 @@ class Policy:
 
     def weight_bytes(self, of: Values) -> Callable[[str, Count, Count], Count]:
         """Bytes of a layer's packed weight with its scales and zero points, for a population."""
+        stored: dict[PartGenes, dict[Scheme, Mask]] = {}
 
         def size(layer: str, entries: Count, outputs: Count) -> Count:
             total = FLOAT_BYTES * entries
-            for scheme, holds in self.part(layer).schemes(of).items():
+            part = self.part(layer)
+            if part not in stored:
+                stored[part] = part.schemes(of)
+            for scheme, holds in stored[part].items():
                 total = where(holds, scheme.bytes(entries, outputs), total)
             return total
 

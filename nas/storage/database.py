@@ -42,6 +42,7 @@ class Database:
         self.url = _parse(url)
         self.engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url)
         self._writer = self.engine.execution_options(nas_writes=True)
+        self._single = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def is_sqlite(self) -> bool:
@@ -64,6 +65,12 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A transaction that is committed at the end. Raises `DatabaseError`."""
         with self._errors(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing_at_once(self) -> Iterator[Connection]:
+        """Each statement is a transaction of its own. Raises `DatabaseError`."""
+        with self._errors(), self._single.connect() as connection:
             yield connection
 
     def close(self) -> None:

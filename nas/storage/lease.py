@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -17,6 +17,7 @@ from nas.storage import queries
 from nas.storage.ledger import Ledger, after_release, storable, traces_of
 from nas.storage.packing import MetricNames
 from nas.storage.rows import count_columns
+from nas.storage.writes import Write, change_trials, write
 from nas.trial import Outcome, Proposal, Trial
 
 if TYPE_CHECKING:
@@ -62,11 +63,8 @@ class SqlLease:
         with self._lock, self._doubting():
             trials = self._planned(lambda: self._ledger.open(work, time.time()))
             pairs = list(zip(trials, (isinstance(item, Trial) for item in work), strict=True))
-            with self._writing(trials) as connection:
-                queries.add_trials(connection, self._job.id, [t for t, known in pairs if not known])
-                again = [t for t, known in pairs if known]
-                queries.change_trials(connection, self._job.id, again, self._names)
-            self._ledger.keep(trials)
+            new, again = ([t for t, known in pairs if known is which] for which in (False, True))
+            self._write(trials, self._names, new=new, changed=again)
             return trials
 
     def close(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
@@ -74,13 +72,8 @@ class SqlLease:
         with self._lock, self._doubting():
             trials = self._planned(lambda: self._ledger.close(outcomes, time.time()))
             names = self._names.grown(t.metrics for t in trials)
-            with self._writing(trials) as connection:
-                if names is not self._names:
-                    queries.change_job(connection, self._job.id, metric_names=names.write())
-                queries.change_trials(connection, self._job.id, trials, names)
-                queries.put_traces(connection, self._job.id, traces_of(outcomes))
+            self._write(trials, names, changed=trials, traces=traces_of(outcomes))
             self._names = names
-            self._ledger.keep(trials)
             return trials
 
     def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:
@@ -93,7 +86,7 @@ class SqlLease:
                 final = after_release(current, state, edited=revision not in (None, now))
                 why = storable(reason) if reason is not None and final is state else None
                 trials = self._ledger.release(final, why, at)
-                queries.change_trials(connection, self._job.id, trials, self._names)
+                change_trials(connection, self._job.id, trials, self._names)
                 counts = self._ledger.counts_with(trials)
                 if final.held:
                     queries.change_job(connection, self._job.id, **count_columns(counts))
@@ -127,15 +120,12 @@ class SqlLease:
                 self._held(connection)
             raise
 
-    @contextmanager
-    def _writing(self, trials: Sequence[Trial]) -> Iterator[Connection]:
-        """A transaction in which the lease holds and the job counts these trials. Raises `LeaseLost`."""
-        counts = count_columns(self._ledger.counts_with(trials))
-        with self._database.writing() as connection:
-            mine = {"the_job": self._job.id, "the_fence": self._fence, **counts}
-            if connection.execute(queries.COUNT, mine).first() is None:
-                raise self._lost()
-            yield connection
+    def _write(self, trials: Sequence[Trial], names: MetricNames, **parts: Any) -> None:
+        """Write what `parts` of `Write` say, with the counts that these trials make. Raises `LeaseLost`."""
+        counts = self._ledger.counts_with(trials)
+        if not write(self._database, Write(self._job.id, self._fence, counts, names, **parts)):
+            raise self._lost()
+        self._ledger.keep(trials)
 
     def _held(self, connection: Connection) -> tuple[JobState, int]:
         """The job's state and revision; nobody can change them before the transaction ends. Raises `LeaseLost`."""

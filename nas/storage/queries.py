@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Executable, Row, Select, bindparam, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, or_, select, update
 
 from nas.contracts import JobFilter, Submitter, TrialFilter
 from nas.job import JobState
 from nas.storage.clock import now
-from nas.storage.packing import MetricNames
-from nas.storage.rows import CHANGING, changed_row, count_columns, new_row, trace_row, whole_row
+from nas.storage.rows import count_columns
 from nas.storage.schema import exports, fitted, jobs, traces, trials
-from nas.trial import Trace, Trial, TrialState
+from nas.trial import TrialState
 
 _HELD = [s.value for s in JobState if s.held]
 _OPEN = [s.value for s in TrialState if s.open]
@@ -32,52 +30,10 @@ RENEW = (
 )
 """Extend a lease; no row where it is lost."""
 
-COUNT = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("the_job"), jobs.c.fence == bindparam("the_fence"))
-    .values({state.value.lower(): bindparam(state.value.lower()) for state in TrialState})
-    .returning(jobs.c.id)
-)
-"""Say how many trials are in each state; no row where the lease is lost. Nobody else can change the job before the
-transaction ends."""
-
-_OPEN_TRIAL = insert(trials)
-
-_CHANGE_TRIAL = (
-    update(trials)
-    .where(trials.c.job_id == bindparam("the_job"), trials.c.number == bindparam("the_number"))
-    .values({name: bindparam(name) for name in CHANGING})
-)
-
-
-def _change_many() -> Any:
-    """The same of many trials: one statement with an array a column, which costs the server a third."""
-    columns = [trials.c.number, *(trials.c[name] for name in CHANGING)]
-    arrays = [bindparam(f"{c.name}s", type_=postgresql.ARRAY(c.type)) for c in columns]
-    given = func.unnest(*arrays).table_valued(*(c.name for c in columns), name="given").render_derived()
-    # which rows is said once more, so that no plan looks through the job's other trials
-    mine = (trials.c.job_id == bindparam("the_job")) & (trials.c.number == func.any(arrays[0]))
-    return (
-        update(trials)
-        .where(mine, trials.c.number == given.c.number)
-        .values({name: given.c[name] for name in CHANGING})
-    )
-
-
-_CHANGE_MANY = _change_many()
-
 _OWNER = func.coalesce(jobs.c.owner, "")
 
 _ROWS = 500
-"""Read, or written, at a time where there may be many."""
-
-
-def _upsert(statement: Any) -> Any:
-    told = {name: statement.excluded[name] for name in ("worker", "started_at", "curve", "log")}
-    return statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=told)
-
-
-_PUT_TRACE = {"sqlite": _upsert(sqlite.insert(traces)), "postgresql": _upsert(postgresql.insert(traces))}
+"""Read at a time where there may be many."""
 
 
 def runnable(job_id: str | None) -> Select[Any]:
@@ -229,51 +185,11 @@ def add_job(connection: Connection, row: Mapping[str, object]) -> None:
     connection.execute(insert(jobs), row)
 
 
-def add_trials(connection: Connection, job_id: str, new: Iterable[Trial]) -> None:
-    """Write trials that are not there yet."""
-    rows = [new_row(job_id, trial) for trial in new]
-    _each(connection, _OPEN_TRIAL, rows)
-
-
-def add_whole_trials(connection: Connection, job_id: str, given: Sequence[Trial], names: MetricNames) -> None:
-    """Write the trials that a job begins with, whatever their state; there may be many."""
-    for first in range(0, len(given), _ROWS):
-        rows = [whole_row(job_id, trial, names) for trial in given[first : first + _ROWS]]
-        _each(connection, _OPEN_TRIAL, rows)
-
-
-def change_trials(connection: Connection, job_id: str, changed: Iterable[Trial], names: MetricNames) -> None:
-    """Write what may change of trials that are there."""
-    found = {
-        trial.number: trial for trial in changed
-    }  # of one that changed twice the last, as one row has one end
-    rows = [changed_row(job_id, trial, names) for trial in found.values()]
-    if len(rows) > 1 and connection.dialect.name == "postgresql":
-        arrays = {f"{name}s": [row[name] for row in rows] for name in CHANGING}
-        numbers = [row["the_number"] for row in rows]
-        connection.execute(_CHANGE_MANY, {"the_job": job_id, "numbers": numbers, **arrays})
-        return
-    _each(connection, _CHANGE_TRIAL, rows)
-
-
-def put_traces(connection: Connection, job_id: str, found: Mapping[int, Trace]) -> None:
-    """Write how evaluations went, in place of what stood there."""
-    if found:
-        rows = [trace_row(job_id, number, trace) for number, trace in found.items()]
-        _each(connection, _PUT_TRACE[connection.dialect.name], rows)
-
-
 def forget(connection: Connection, job_id: str) -> None:
     """Delete a job and all that belongs to it."""
     for table in (traces, trials, fitted, exports):
         connection.execute(delete(table).where(table.c.job_id == job_id))
     connection.execute(delete(jobs).where(jobs.c.id == job_id))
-
-
-def _each(connection: Connection, statement: Executable, rows: Sequence[Mapping[str, object]]) -> None:
-    """Execute a statement once a row; the driver's way for many rows would double the cost of one."""
-    if rows:
-        connection.execute(statement, rows[0] if len(rows) == 1 else rows)
 
 
 def _one(connection: Connection, query: Select[Any], job_id: str) -> Row[Any]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 from nas.contracts import Census, JobFilter, Measurements, Request, Submitter, TrialFilter
 from nas.job import Job, JobSpec, JobState, requested
 from nas.objectives import Problem
-from nas.storage import queries
+from nas.storage import queries, writes
 from nas.storage.checks import check_deletable, check_revision, check_token
 from nas.storage.clock import now
 from nas.storage.database import Database
@@ -96,7 +96,7 @@ class SqlStore:
                 made = queries.by_token(connection, by)
                 if made is None:
                     queries.add_job(connection, row)
-                    queries.add_whole_trials(connection, str(row["id"]), trials, names)
+                    writes.add_whole_trials(connection, str(row["id"]), trials, names)
                     made = queries.job(connection, str(row["id"]))
         except Duplicate:  # the same submission came at the same moment, and was first
             with self.database.reading() as connection:
@@ -243,7 +243,7 @@ class SqlStore:
         ledger, names = self.standing(connection, row)
         at = time.time()
         recovered = ledger.recover(at)
-        queries.change_trials(connection, row.id, recovered, names)
+        writes.change_trials(connection, row.id, recovered, names)
         ledger.keep(recovered)
         queries.change_job(
             connection,
@@ -283,5 +283,5 @@ def _end(connection: Connection, row: Row[Any], state: JobState, reason: str) ->
     unread = Problem(())  # a trial is cancelled alike whatever is wanted of it
     ledger = Ledger(unread, bare_trials_of(queries.open_trials(connection, row.id)), counts_of(row))
     ended = ledger.release(state, reason, at)
-    queries.change_trials(connection, row.id, ended, UNMEASURED)
+    writes.change_trials(connection, row.id, ended, UNMEASURED)
     queries.let_go(connection, row.id, state, storable(reason), at, ledger.counts_with(ended))
