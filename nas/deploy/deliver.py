@@ -134,8 +134,12 @@ def make(
     executor: ExecutorKind,
     observe: Callable[[int], None] = lambda done: None,
     slots: Slots | None = None,
+    seconds: float | None = None,
+    over: Callable[[], bool] = lambda: False,
 ) -> dict[int, Outcome]:
     """Have files made and checked, in a folder of the job's artifacts; what came of each, by the trial's number.
+
+    Each may take so many `seconds`, and the memory of a trial. `over`: whether to let go of what is not done yet.
 
     Raises:
         WrongState: for an evaluator that trains no networks, and where there are no such weights.
@@ -145,7 +149,8 @@ def make(
     check_weights(order.job.id, list(work), order.weights, files)
     exporter = Exporter(evaluator, spec, order.job.id, files, folder, forms, order.weights, order.data_licence)
     parallel = min(len(work), spec.budget.parallel_trial_count)
-    return outcomes(executor, Task(exporter, order.study.space), work, parallel, observe, slots)
+    task = Task(exporter, order.study.space, seconds, memory=spec.budget.max_trial_memory)
+    return outcomes(executor, task, work, parallel, observe, slots, over)
 
 
 def check_weights(job_id: str, numbers: Sequence[int], weights: Weights, files: Artifacts) -> None:

@@ -100,7 +100,8 @@ class Stored:
             codes, *zeros = (self._bytes(x, wider, 0) for x in (self._codes(self.shape), *self._zeros(blocks)))
         else:
             codes = self._bytes(self._codes(self.shape), wider, MIDDLE)
-            zeros = [part.node("Expand", part.tensor(np.array(MIDDLE, np.uint8)), part.ints(*blocks))]
+            middle = part.fixed_tensor(np.array(MIDDLE, np.uint8))
+            zeros = [part.node("Expand", middle, part.node("Shape", scales))]
         if turned:
             codes = part.node("Transpose", codes)
         return part.node("DequantizeLinear", codes, scales, *zeros, axis=0 if blocks and not turned else None)
@@ -158,14 +159,14 @@ class Stored:
         """Bytes -> words -> digits -> codes of a shape: `search_spaces.digits` in operators."""
         part, data = Part(self.part), digits.words(data)
         packed, sizes = part.packed(data, TensorProto.UINT8, (len(data),)), part.ints(*shape)
-        worth = part.ints(*(256**i for i in range(digits.word)))
-        places = part.ints(*(digits.base**i for i in range(digits.count)))
-        table = part.tensor(np.array(digits.codes, np.int8))
+        worth = part.fixed(*(256**i for i in range(digits.word)))
+        places = part.fixed(*(digits.base**i for i in range(digits.count)))
+        table = part.fixed_tensor(np.array(digits.codes, np.int8))
         zero, one, rest = part.fixed(0), part.fixed(1), part.fixed(-1)
-        by_word = part.node("Concat", rest, part.node("Shape", worth), axis=0)
+        by_word = part.fixed(-1, digits.word)
         parts = part.node("Reshape", part.node("Cast", packed, to=TensorProto.INT64), by_word)
         words = part.node("ReduceSum", part.node("Mul", parts, worth), one)
-        each = part.node("Mod", part.node("Div", words, places), part.ints(digits.base))
+        each = part.node("Mod", part.node("Div", words, places), part.fixed(digits.base))
         codes = part.node("Reshape", part.node("Gather", table, each), rest)
         codes = part.node("Slice", codes, zero, part.node("ReduceProd", sizes))
         return part.done(part.node("Reshape", codes, sizes))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from typing_extensions import override
 
 OPSET = 21
@@ -121,26 +121,41 @@ class Page(Sheet):
 
 
 class Part(Sheet):
-    """What becomes a function of a graph, or of another part; constants are inputs, unless they are `fixed`."""
+    """What becomes a function of a graph, or of another part; constants are inputs, unless they are `fixed`.
+
+    Each constant is an input of its own, for two that are equal in one call may differ in the next.
+    """
 
     def __init__(self, whole: Sheet) -> None:
         super().__init__()
         self._whole = whole
-        self._inputs: dict[str, str] = {}
+        self._inputs: list[str] = []
+        """Names of the whole."""
+        self._names: list[str] = []
+        self._given: dict[str, str] = {}
 
     def given(self, value: str) -> str:
         """A value of the whole."""
-        if value not in self._inputs:
-            self._inputs[value] = self._name()
-        return self._inputs[value]
+        if value not in self._given:
+            self._given[value] = self._input(value)
+        return self._given[value]
 
     def fixed(self, *values: int) -> str:
         """A constant of shape (n,), the same in every call."""
         return self.node("Constant", value_ints=values)
 
+    def fixed_tensor(self, values: NDArray[Any]) -> str:
+        """A constant, the same in every call."""
+        return self.node("Constant", value=numpy_helper.from_array(values))
+
     @override
     def packed(self, data: bytes, kind: int, shape: Sequence[int]) -> str:
-        return self.given(self._whole.packed(data, kind, shape))
+        return self._input(self._whole.packed(data, kind, shape))
+
+    def _input(self, value: str) -> str:
+        self._inputs.append(value)
+        self._names.append(self._name())
+        return self._names[-1]
 
     @override
     def function(self, body: onnx.FunctionProto) -> str:
@@ -148,11 +163,11 @@ class Part(Sheet):
 
     def done(self, output: str) -> str:
         """What becomes of `output` in the whole."""
-        inputs, opsets = self._inputs, _OPSETS + [_OWN] * any(node.domain for node in self._nodes)
+        opsets = _OPSETS + [_OWN] * any(node.domain for node in self._nodes)
         body = onnx.FunctionProto(
-            domain=DOMAIN, input=inputs.values(), output=[output], node=self._nodes, opset_import=opsets
+            domain=DOMAIN, input=self._names, output=[output], node=self._nodes, opset_import=opsets
         )
-        return self._whole.node(self.function(body), *inputs, domain=DOMAIN)
+        return self._whole.node(self.function(body), *self._inputs, domain=DOMAIN)
 
 
 _OPSETS = [helper.make_opsetid("", OPSET)]

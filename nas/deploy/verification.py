@@ -19,9 +19,10 @@ POINTS = 0.005
 """How far the accuracy may be from the trial's; or one example, where that is more."""
 AGREEMENT = 0.99
 """Examples that the file and the network in torch must see alike, at least; or all but one."""
-SHARE, GRAPH, NODE = 0.02, 4096, 128
-"""How far the file's bytes may be from the formula: a share of it, and so many bytes of graph, or so many for each
-operation where the network has more than 32."""
+SHARE, GRAPH = 0.02, 4096
+"""How far the file's bytes may be from the formula: a share of it, and so many bytes of graph."""
+FUNCTIONS, OPERATION = 2560, 96
+"""A network of more than 16 operations has a larger graph: bytes that do not grow with it, and those of each."""
 BATCH = 64
 """Examples at a time."""
 THREADS = 2
@@ -72,7 +73,7 @@ def verify(
     """
     found = predicted(file, inputs)
     tensors = sum(len(tensor.raw_data) for tensor in onnx.load_from_string(file).graph.initializer)
-    margin = SHARE * size + max(GRAPH, NODE * _operations(network.model))
+    margin = SHARE * size + max(GRAPH, FUNCTIONS + OPERATION * _operations(network.model))
     fits = Check(
         "file_bytes",
         len(file),
