@@ -3,6 +3,7 @@
 from typing import Any
 
 from nas.deploy.card import Check, Data, FileFacts, Metric, ModelCard, Training
+from nas.deploy.surroundings import Surroundings
 
 CELLS: dict[str, Any] = {
     "name": "cells",
@@ -16,6 +17,8 @@ CELLS: dict[str, Any] = {
 }
 """Free trials; some sampled cells break the constraint."""
 
+HERE = Surroundings({"torch": "2.9"}, {"processor": "x"})
+
 A_CARD = ModelCard(
     name="digits, trial 7",
     file=FileFacts("model.onnx", "onnx", 12345, "ab" * 32),
@@ -25,13 +28,12 @@ A_CARD = ModelCard(
     created_at="2026-11-21T16:00:00.000Z",
     architecture={"stages.0.depth": 2, "recipe.learning_rate": 0.02, "stages.0.block": "conv"},
     policy={"stem": {"weight": 8, "activation": 8}, "classifier": {"weight": "ternary", "activation": 32}},
-    training=Training("trained again", 1077, ("train",), 15, 0, 2.5, "cpu", {"optimizer": "adamw"}),
+    training=Training("trained again", 1077, ("train",), 15, 0, 2.5, "cpu", {"optimizer": "adamw"}, HERE),
     metrics=(Metric("accuracy", 0.975, "on the validation part"),),
     verification=(Check("accuracy", 0.975, "0.97 to 0.98", True),),
     data=Data("digits", "cd" * 32, (1, 8, 8), 10, {"train": 1077, "validation": 359, "test": 359}),
     spec={"name": "digits"},
-    versions={"torch": "2.9"},
-    hardware={"processor": "x"},
+    written_with=HERE,
     software_licence="Apache-2.0",
 )
 """The model card of an exported network."""

@@ -14,10 +14,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from nas.deploy.surroundings import Surroundings
 from nas.exports import UNKNOWN
 
 VERSION = 1
 """Of the card's form."""
+POINTS = 0.005
+"""How far the accuracy of a file may be from the trial's; or one example, where that is more."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Training:
     seconds: float
     device: str
     recipe: Mapping[str, Any]
+    made_with: Surroundings
+    """Where it was trained."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +103,16 @@ class ModelCard:
     architecture: Mapping[str, Any]
     """Values by choice."""
     policy: Mapping[str, Mapping[str, Any]]
-    """Bits and what belongs to them, by module."""
+    """By module: bits and what belongs to them, and the grid of what it reads, ``input_scale * (code -
+    input_zero_point)``, where that is quantized."""
     training: Training
     metrics: tuple[Metric, ...]
     verification: tuple[Check, ...]
     data: Data
     spec: Mapping[str, Any]
     """The job's document."""
-    versions: Mapping[str, str]
-    hardware: Mapping[str, str]
+    written_with: Surroundings
+    """Where the file was written and checked."""
     software_licence: str
     """Of the software that made the file."""
     card_version: int = VERSION
@@ -166,12 +172,17 @@ def card_markdown(card: ModelCard) -> str:
             ([name, *map(_told, bits.values())] for name, bits in card.policy.items()),
         ),
         "## Made with",
-        _table(["", ""], ([name, value] for name, value in {**card.versions, **card.hardware}.items())),
+        _table(["", "training", "file"], _made_with(training.made_with, card.written_with)),
         f"The software that wrote this file is under {card.software_licence}.",
         "## The job's document",
         f"```json\n{json.dumps(card.spec, indent=2, ensure_ascii=False)}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _made_with(training: Surroundings, file: Surroundings) -> Iterable[Sequence[str]]:
+    trained, wrote = ({**s.versions, **s.hardware} for s in (training, file))
+    return ([name, trained.get(name, ""), wrote.get(name, "")] for name in {**trained, **wrote})
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:

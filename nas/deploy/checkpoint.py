@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from nas.deploy.surroundings import Surroundings
 from nas.evaluators.training import Trained
 from search_spaces import Architecture
 from search_spaces.declared import DeclaredSpace
@@ -24,6 +25,8 @@ class Checkpoint:
     """Examples that the network was not trained on."""
     accuracy: float
     """On that part (0..1), quantized."""
+    made_with: Surroundings
+    """Where it was trained."""
 
 
 def trial_checkpoint(number: int) -> str:
@@ -52,6 +55,8 @@ def written(checkpoint: Checkpoint, arch: Architecture) -> bytes:
         "seed": checkpoint.seed,
         "part": checkpoint.part,
         "accuracy": checkpoint.accuracy,
+        "versions": dict(checkpoint.made_with.versions),
+        "hardware": dict(checkpoint.made_with.hardware),
     }
     stream = io.BytesIO()
     torch.save(content, stream)
@@ -89,4 +94,5 @@ def _checkpoint(found: Mapping[str, Any], space: DeclaredSpace, arch: Architectu
     model.load_state_dict(found["weights"])
     network = Quantized(model, policy, {name: Grid(*grid) for name, grid in found["grids"].items()})
     trained = Trained(network, found["seconds"], found["epochs"], found["examples"], found["device"])
-    return Checkpoint(trained, found["seed"], found["part"], found["accuracy"])
+    made_with = Surroundings(found["versions"], found["hardware"])
+    return Checkpoint(trained, found["seed"], found["part"], found["accuracy"], made_with)

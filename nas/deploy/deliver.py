@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -188,19 +188,29 @@ def hand_out(content: bytes, card: ModelCard, target: Path) -> ModelCard:
 
 
 def put_together(contents: Mapping[Path, bytes]) -> None:
-    """Write several files: first under other names, so that what does not fit on the disk leaves nothing."""
+    """Write several files, all or none: where one cannot be put in its place, what was there before comes back."""
     token = secrets.token_hex(4)
-    unfinished = {path: path.with_name(f".{path.name}.{token}") for path in contents}
+    new = {path: path.with_name(f".{path.name}.{token}.new") for path in contents}
+    old = {path: path.with_name(f".{path.name}.{token}.old") for path in contents}
+    done: list[Path] = []
     try:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished[path].write_bytes(content)
-        for path, name in unfinished.items():
-            os.replace(name, path)  # noqa: PTH105 -- the one that replaces on every system
-    finally:
-        for name in unfinished.values():
+            new[path].write_bytes(content)
+            if path.is_file():
+                shutil.copy2(path, old[path])
+        for path in contents:
+            new[path].replace(path)
+            done.append(path)
+    except BaseException:
+        for path in done:
+            path.unlink()
             with suppress(FileNotFoundError):
-                name.unlink()
+                old[path].replace(path)
+        raise
+    finally:
+        for name in (*new.values(), *old.values()):
+            name.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,19 +6,18 @@ Whoever asks gets a file whose checks have all passed, or the reason why there i
 from __future__ import annotations
 
 import hashlib
-import io
 import time as clock
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.artifacts import Artifacts
-from nas.deploy.card import Check, Data, FileFacts, Metric, ModelCard, Training, card_json
+from nas.deploy.card import POINTS, Check, Data, FileFacts, Metric, ModelCard, Training, card_json
 from nas.deploy.checkpoint import Checkpoint, final_checkpoint, read, trial_checkpoint, written
-from nas.deploy.surroundings import hardware, software_licence, versions
+from nas.deploy.surroundings import Surroundings, software_licence
 from nas.evaluators import datasets
 from nas.evaluators.infeasible import Infeasible
-from nas.evaluators.training import TrainingEvaluator
+from nas.evaluators.training import TrainingConfig, TrainingEvaluator
 from nas.exports import UNKNOWN, Format, Weights
 from nas.job import JobSpec
 from nas.trial import Proposal, Trial
@@ -27,7 +26,7 @@ from search_spaces import Architecture
 from search_spaces.declared import DeclaredSpace
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from nas.contracts import Report
     from nas.deploy.verification import Verification
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 NEEDS: Mapping[Weights, str] = {"checkpoint": "nas export", "final": "nas retrain"}
 """The command that makes what these need."""
+AGAIN = "trained again"
+"""Where weights come from that were not kept."""
 MODEL, CARD = "model", "card.json"
 """Artifacts of an export, in its folder."""
 
@@ -83,6 +84,8 @@ class Exporter:
         checkpoint, origin = self._checkpoint(proposal, report)
         content, verification = self._verified(checkpoint, self._promised(trial, checkpoint), trial)
         card = self._card(trial, checkpoint, origin, content, verification)
+        if origin == AGAIN and self._as_accurate(trial, checkpoint):
+            self.files.put(self.job, trial_checkpoint(trial.number), written(checkpoint, trial.architecture))
         self.files.put(self.job, f"{self.folder}/{trial.number}/{MODEL}", content)
         self.files.put(self.job, f"{self.folder}/{trial.number}/{CARD}", card_json(card).encode())
         return {"bytes": len(content)}
@@ -101,14 +104,24 @@ class Exporter:
         evaluator = replace(self.evaluator, seed=asked.seed)
         trained = evaluator.train(asked, report)
         accuracy, _ = evaluator.measured(trained.network, "validation")
-        content = written(Checkpoint(trained, asked.seed, "validation", accuracy), arch)
-        self.files.put(self.job, name, content)
-        return read(content, space, arch), "trained again"
+        made_with = Surroundings.here(trained.device)
+        content = written(Checkpoint(trained, asked.seed, "validation", accuracy, made_with), arch)
+        return read(content, space, arch), AGAIN  # on this machine's processor, wherever it was trained
 
     def _promised(self, trial: Trial, checkpoint: Checkpoint) -> float:
-        """The accuracy that the file must have: the trial's, unless that is not one of this very network."""
-        its_own = checkpoint.part == "validation" and self.spec.budget.repeats == 1
-        return trial.metrics["accuracy"] if its_own else checkpoint.accuracy
+        """The accuracy that the file must have: the trial's, unless that is not one of this very network.
+
+        Trained again on another kind of machine a network may come out as another one. It is exported as the
+        trial's only if it is as accurate, and as itself where ``retrained`` weights are asked for.
+        """
+        own = checkpoint.part == "test" or self.weights == "retrained" or self.spec.budget.repeats > 1
+        return checkpoint.accuracy if own else trial.metrics["accuracy"]
+
+    def _as_accurate(self, trial: Trial, checkpoint: Checkpoint) -> bool:
+        """Whether a network that was trained again may stand for the trial's from now on."""
+        if self.spec.budget.repeats > 1:
+            return True
+        return abs(checkpoint.accuracy - trial.metrics["accuracy"]) <= POINTS
 
     def _verified(self, checkpoint: Checkpoint, accuracy: float, trial: Trial) -> tuple[bytes, Verification]:
         """The content of the file, and its checks, which have all passed."""
@@ -125,8 +138,10 @@ class Exporter:
         try:
             found.require()
         except VerificationFailed as error:
-            torch_too = f"the network in torch has an accuracy of {checkpoint.accuracy:.4f}"
-            raise Infeasible(f"the file of trial {trial.number} fails its checks: {error}; {torch_too}") from None
+            told = f"the network in torch has an accuracy of {checkpoint.accuracy:.4f}"
+            if abs(checkpoint.accuracy - accuracy) > POINTS:
+                told += "; weights 'retrained' exports what was trained here, whatever the trial reached"
+            raise Infeasible(f"the file of trial {trial.number} fails its checks: {error}; {told}") from None
         return content, found
 
     def _card(
@@ -144,7 +159,7 @@ class Exporter:
             key=arch.key,
             created_at=str(time(clock.time())),
             architecture=readable(arch),
-            policy={module: asdict(bits) for module, bits in space.policy(arch).items()},
+            policy=policy(trained.network),
             training=Training(
                 weights=origin,
                 examples=trained.examples,
@@ -154,6 +169,7 @@ class Exporter:
                 seconds=trained.seconds,
                 device=trained.device,
                 recipe=asdict(space.recipe(arch)),
+                made_with=checkpoint.made_with,
             ),
             metrics=self._metrics(trial, checkpoint),
             verification=checks(verification),
@@ -161,27 +177,32 @@ class Exporter:
                 dataset=evaluator.config.dataset,
                 sha256=datasets.fingerprint(evaluator.source),
                 shape=splits.train.x.shape[1:],
-                classes=int(splits.train.y.max()) + 1,
+                classes=datasets.describe(evaluator.source).classes,
                 examples={part: len(examples) for part, examples in parts.items()},
                 licence=self.data_licence,
             ),
             spec=self.spec.dump(),
-            versions=versions(),
-            hardware=hardware(trained.device),
+            written_with=Surroundings.here(),
             software_licence=software_licence(),
         )
 
     def _metrics(self, trial: Trial, checkpoint: Checkpoint) -> tuple[Metric, ...]:
         """The trial's, and what the network itself reached."""
-        formulas = self.evaluator.space.cost(trial.architecture)
-        repeats = self.spec.budget.repeats
-        told = {m: protocol(m, m in formulas, repeats) for m in trial.metrics}
-        if checkpoint.part == "validation":
-            return tuple(Metric(m, v, told[m]) for m, v in trial.metrics.items())
-        before = "of the trial's weights, not of this file's: "
-        found = [Metric(m, v, told[m] if m in formulas else before + told[m]) for m, v in trial.metrics.items()]
-        how = "on the test part, of this file's weights, which were trained on all other examples"
-        return (*found, Metric("test_accuracy", checkpoint.accuracy, how))
+        formulas = {*self.evaluator.space.cost(trial.architecture), *self.evaluator.space.asked_costs}
+        told = {
+            m: protocol(m, m in formulas, self.spec.budget.repeats, self.evaluator.config) for m in trial.metrics
+        }
+        if checkpoint.part == "test":
+            before = "of the trial's weights, not of this file's: "
+            told = {m: how if m in formulas else before + how for m, how in told.items()}
+        found = tuple(Metric(m, v, told[m]) for m, v in trial.metrics.items())
+        if checkpoint.part == "test":
+            how = "on the test part, of this file's weights, which were trained on all other examples"
+            return (*found, Metric("test_accuracy", checkpoint.accuracy, how))
+        if self.weights == "retrained":
+            how = "on the validation part, of this file's weights, which were trained again"
+            return (*found, Metric("retrained_accuracy", checkpoint.accuracy, how))
+        return found
 
 
 def kept_as(weights: Weights, number: int) -> str:
@@ -189,18 +210,38 @@ def kept_as(weights: Weights, number: int) -> str:
     return final_checkpoint(number, 0) if weights == "final" else trial_checkpoint(number)
 
 
-def protocol(metric: str, formula: bool, repeats: int) -> str:
+def protocol(metric: str, formula: bool, repeats: int, config: TrainingConfig) -> str:
     """How a metric of a trial was come by."""
     said = {
         "accuracy": "share of the validation part that is classified as labelled, quantized as the policy says; "
         "searches choose by it, so it flatters those chosen",
         "loss": "mean cross entropy on the validation part, quantized as the policy says",
         "train_seconds": "duration of the trial's training on one thread, or on a GPU",
+        "energy_mj": "analytic model of one example on a 45 nm process (Horowitz 2014); nothing was measured",
     }
-    how = "exact formula" if formula else said.get(metric, "as the evaluator measured it")
+    if config.latency is not None:
+        settings = ", ".join(f"{name} {value}" for name, value in config.latency.model_dump().items() if value)
+        said["latency_ms"] = (
+            f"measured with random weights before the training ({settings}); the trial's log has more"
+        )
+        said["latency_interval_ms"] = "half of the 95 % confidence interval of latency_ms"
+    how = said.get(metric, "exact formula" if formula else "as the evaluator measured it")
     if repeats == 1 or formula:
         return how
     return f"{how}; mean of {repeats} trainings from different seeds, or their standard deviation (_std)"
+
+
+def policy(network: Quantized) -> dict[str, dict[str, Any]]:
+    """Bits by module, with the grid of what the module reads."""
+    grids = network.grids
+    return {
+        module: {
+            **asdict(bits),
+            "input_scale": grids[module].scale if module in grids else None,
+            "input_zero_point": grids[module].zero if module in grids else None,
+        }
+        for module, bits in network.policy.items()
+    }
 
 
 def written_as(
@@ -213,12 +254,9 @@ def written_as(
     accuracy: float,
 ) -> tuple[bytes, Verification]:
     """A network's file in a format, and what was found of it, read again, on examples of a known accuracy."""
-    import torch
-
     from nas.deploy import formats
     from nas.deploy.onnx_file import onnx_file
     from nas.deploy.verification import verify, verify_in_torch
-    from nas.evaluators.quantize import folded
 
     if form == "onnx":
         content = onnx_file(network, inputs[:1])
@@ -226,12 +264,10 @@ def written_as(
         return content, verify(content, network, inputs, labels, accuracy, size)
     if form == "pt2":
         content = formats.program(network, inputs[:1])
-        loaded: nn.Module = torch.export.load(io.BytesIO(content)).module()
+        loaded = formats.read_program(content)
     else:
         content = formats.state(network)
-        model = folded(space.build(arch))  # type: ignore[arg-type]
-        model.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
-        loaded = replace(network, model=model).simulated()
+        loaded = replace(network, model=formats.read_state(content, space, arch)).simulated()
     return content, verify_in_torch(content, loaded, network, inputs, labels, accuracy)
 
 

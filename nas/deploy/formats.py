@@ -6,10 +6,13 @@ import io
 from dataclasses import replace
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.export import Dim
 
 from nas.evaluators.quantize import Quantized, folded
+from predictors.threads import seeded_torch
+from search_spaces.architecture import Architecture
+from search_spaces.declared import DeclaredSpace
 
 
 def program(network: Quantized, example: Tensor) -> bytes:
@@ -32,16 +35,33 @@ def program(network: Quantized, example: Tensor) -> bytes:
     return content.getvalue()
 
 
+def read_program(content: bytes) -> nn.Module:
+    """The network in what `program` gave."""
+    loaded: nn.Module = torch.export.load(io.BytesIO(content)).module()
+    return loaded
+
+
 def state(network: Quantized) -> bytes:
     """A ``.pt`` file: the weights in floating point by their names, batch norms folded.
 
     ``torch.load(path, weights_only=True)`` gives the tensors; they fit into ``folded(space.build(architecture))``.
+    How they are rounded, and on which grids activations lie, the policy in the model card says.
     """
     assert isinstance(network.model, fx.GraphModule)
     weights = {name: value.detach().cpu() for name, value in folded(network.model).state_dict().items()}
     content = io.BytesIO()
     torch.save(weights, content)
     return content.getvalue()
+
+
+def read_state(content: bytes, space: DeclaredSpace, arch: Architecture) -> nn.Module:
+    """The network in floating point that `state` gave the weights of."""
+    with seeded_torch(0):  # fresh weights are thrown away; whoever draws beside us goes on as before
+        model = space.build(arch)
+    assert isinstance(model, fx.GraphModule)
+    folding = folded(model)
+    folding.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+    return folding
 
 
 def rounded(x: Tensor, scale: float, low: int, high: int) -> Tensor:

@@ -11,6 +11,7 @@ from nas.artifacts import Artifacts
 from nas.deploy.checkpoint import Checkpoint, final_checkpoint, written
 from nas.deploy.deliver import seed_of, trainer
 from nas.deploy.export import OfTrial
+from nas.deploy.surroundings import Surroundings
 from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.training import TrainingEvaluator
 from nas.executors import ExecutorKind
@@ -75,7 +76,9 @@ class Retrainer:
         trained = evaluator.train(replace(proposal, fidelity=None), report, whole=True, epochs=self.epochs)
         accuracy, loss = evaluator.measured(trained.network, "test")
         if self.files is not None:
-            content = written(Checkpoint(trained, evaluator.seed, "test", accuracy), proposal.architecture)
+            made_with = Surroundings.here(trained.device)
+            checkpoint = Checkpoint(trained, evaluator.seed, "test", accuracy, made_with)
+            content = written(checkpoint, proposal.architecture)
             self.files.put(self.job, final_checkpoint(proposal.trial.number, proposal.run), content)
         return {
             "test_accuracy": accuracy,

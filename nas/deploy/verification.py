@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas.deploy.card import Check
+from nas.deploy.card import POINTS, Check
 from nas.deploy.sheet import INPUT
 from nas.evaluators.quantize import Quantized
 
-POINTS = 0.005
-"""How far the accuracy may be from the trial's; or one example, where that is more."""
 AGREEMENT = 0.99
 """Examples that the file and the network in torch must see alike, at least; or all but one."""
 SHARE, GRAPH = 0.02, 4096

@@ -14,8 +14,9 @@ import torch
 from networks import declared
 from torch import fx, nn
 
+from nas.deploy.card import POINTS
 from nas.deploy.onnx_file import onnx_file
-from nas.deploy.verification import AGREEMENT, POINTS, predicted
+from nas.deploy.verification import AGREEMENT, predicted
 from nas.evaluators import datasets
 from nas.evaluators.qat import finetuned
 from nas.evaluators.quantize import by_channel, quantized

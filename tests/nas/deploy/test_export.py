@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 
 import nas
 from nas.artifacts import Artifacts
-from nas.deploy.card import card_schema
+from nas.deploy.card import card_schema, read_card
 from nas.deploy.checkpoint import Checkpoint, final_checkpoint, read, trial_checkpoint, written
 from nas.deploy.deliver import ExportFailed, Order, export, put_together
+from nas.deploy.export import CARD, Exporter, OfTrial, protocol
+from nas.deploy.surroundings import Surroundings
 from nas.evaluators import datasets
-from nas.evaluators.training import TrainingEvaluator
+from nas.evaluators.infeasible import Infeasible
+from nas.evaluators.latency import LatencySettings
+from nas.evaluators.training import TrainingConfig, TrainingEvaluator
 from nas.job import WrongState
 from nas.result import SearchResult
 from nas.trial import Origin, Proposal, Trial
@@ -139,6 +144,49 @@ def test_a_file_that_fails_its_checks_is_not_handed_out(result: SearchResult, ke
     result.export(0, target, artifacts=artifacts, weights="checkpoint")
 
 
+def test_a_network_that_comes_out_otherwise_is_exported_as_itself(
+    result: SearchResult, tmp_path: Path
+) -> None:
+    """As on a processor of another kind: training again does not reach what the trial reached."""
+    trial, evaluator = result.all_trials[0], result.study.evaluator
+    assert isinstance(evaluator, TrainingEvaluator)
+    reached = trial.metrics["accuracy"]
+    other = replace(trial, metrics={**trial.metrics, "accuracy": reached - 0.1})
+    artifacts = Artifacts(str(tmp_path))
+    exporter = Exporter(evaluator, result.job.spec, "job", artifacts, "exports/e", {0: "onnx"})
+    asked = OfTrial.again(other, result.job.spec.seed)
+    with pytest.raises(Infeasible, match=r"accuracy is 0\.\d+, allowed.* in torch has .* weights 'retrained'"):
+        exporter.evaluate(asked, lambda step, metrics: None)
+    assert list(artifacts.list("job")) == []
+    replace(exporter, weights="retrained").evaluate(asked, lambda step, metrics: None)
+    assert trial_checkpoint(0) not in artifacts.list("job")
+    with artifacts.open("job", f"exports/e/0/{CARD}") as stream:
+        card = read_card(stream.read())
+    assert (card.metric("accuracy"), card.metric("retrained_accuracy")) == (reached - 0.1, reached)
+
+
+def test_what_was_trained_elsewhere_is_written_here(result: SearchResult, kept: Path, tmp_path: Path) -> None:
+    folder, checkpoint = damage(kept, result, tmp_path / "artifacts")
+    artifacts, name, arch = Artifacts(folder), trial_checkpoint(0), result.all_trials[0].architecture
+    content = (kept / "artifacts" / result.job.id / name).read_bytes()
+    checkpoint = read(content, result.study.space, arch)  # type: ignore[arg-type]
+    there = Surroundings({"torch": "1.0"}, {"gpu": "another machine's"})
+    trained = replace(checkpoint.trained, device="cuda")
+    artifacts.put(result.job.id, name, written(replace(checkpoint, trained=trained, made_with=there), arch))
+    card = result.export(0, tmp_path / "a.onnx", weights="checkpoint", artifacts=folder)
+    assert (card.training.device, card.training.made_with) == ("cuda", there)
+    assert "gpu" not in card.written_with.hardware
+    assert "another machine's" in (tmp_path / "a.onnx.md").read_text()
+
+
+def test_the_card_tells_how_each_metric_was_come_by() -> None:
+    config = TrainingConfig(latency=LatencySettings(threads=2))
+    assert "nothing was measured" in protocol("energy_mj", True, 3, config)
+    assert "runtime onnxruntime, threads 2" in protocol("latency_ms", False, 1, config)
+    assert "mean of 3 trainings" in protocol("accuracy", False, 3, config)
+    assert protocol("params", True, 3, config) == "exact formula"
+
+
 def test_a_checkpoint_that_cannot_be_read_is_told_or_made_anew(
     result: SearchResult, kept: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +265,16 @@ def test_files_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"):  # which is no folder
         put_together({tmp_path / "a": b"1", tmp_path / "file" / "b": b"2"})
     assert files(tmp_path) == ["file"]
+
+
+def test_a_set_of_files_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"before")
+    (tmp_path / "c").mkdir()  # no file can take its place
+    with pytest.raises(OSError, match="c"):
+        put_together({tmp_path / name: b"after" for name in "abc"} | {tmp_path / "new": b"after"})
+    assert files(tmp_path) == ["a", "b", "c"]
+    assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"before"}
 
 
 def test_retrained_from_several_seeds(result: SearchResult, tmp_path: Path) -> None:
