@@ -103,7 +103,8 @@ class ModelCard:
     architecture: Mapping[str, Any]
     """Values by choice."""
     policy: Mapping[str, Mapping[str, Any]]
-    """By module: bits and what belongs to them, and the grid of what it reads, ``input_scale * (code -
+    """By module: bits and what belongs to them; the signal to quantization noise ratio of its weight in decibels,
+    ``weight_sqnr_db``, where anything is lost; and the grid of what it reads, ``input_scale * (code -
     input_zero_point)``, where that is quantized."""
     training: Training
     metrics: tuple[Metric, ...]

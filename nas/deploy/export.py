@@ -6,6 +6,7 @@ Whoever asks gets a file whose checks have all passed, or the reason why there i
 from __future__ import annotations
 
 import hashlib
+import math
 import time as clock
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -232,11 +233,14 @@ def protocol(metric: str, formula: bool, repeats: int, config: TrainingConfig) -
 
 
 def policy(network: Quantized) -> dict[str, dict[str, Any]]:
-    """Bits by module, with the grid of what the module reads."""
-    grids = network.grids
+    """Bits by module, how little of its weight they lose, and the grid of what it reads."""
+    from nas.evaluators.quantize import sqnr
+
+    grids, decibels = network.grids, sqnr(network.model, network.policy)
     return {
         module: {
             **asdict(bits),
+            "weight_sqnr_db": round(decibels[module], 2) if math.isfinite(decibels[module]) else None,
             "input_scale": grids[module].scale if module in grids else None,
             "input_zero_point": grids[module].zero if module in grids else None,
         }

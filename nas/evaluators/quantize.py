@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- the name that the field knows
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.hooks import RemovableHandle
@@ -102,12 +103,12 @@ class Grid:
         """Codes of the same shape; values outside of the range saturate."""
         return ((x / self.scale).round() + self.zero).clamp(0, 2**self.bits - 1).to(torch.int32)
 
-    def fake(self, x: Tensor) -> Tensor:
-        """The activations that the codes can tell, in floating point."""
+    def fake(self, x: Tensor, *, in_place: bool = False) -> Tensor:
+        """The activations that the codes can tell, in floating point; `in_place`: nobody else needs `x`."""
         if x.requires_grad and torch.is_grad_enabled():
             found: Tensor = _Rounded.apply(x, self)  # type: ignore[no-untyped-call]
             return found
-        rounded = torch.empty_like(x)
+        rounded = x if in_place else torch.empty_like(x)
         examples = max(1, AT_ONCE * len(x) // max(1, x.numel()))
         for source, target in zip(torch.split(x, examples), torch.split(rounded, examples), strict=True):
             torch.div(source, self.scale, out=target).round_().clamp_(self.low, self.high).mul_(self.scale)
@@ -230,8 +231,9 @@ class Quantized:
             with torch.no_grad():
                 weight = by_channel(model.get_submodule(name))
                 weight.copy_(fake_quantize_weight(weight, bits))
+        alone = read_alone(model) if isinstance(model, fx.GraphModule) else frozenset()
         for name, grid in self.grids.items():
-            read_quantized(model.get_submodule(name), grid)
+            read_quantized(model.get_submodule(name), grid, in_place=name in alone)
         return model
 
 
@@ -278,10 +280,28 @@ def is_table(module: nn.Module) -> bool:
     return isinstance(module, nn.Embedding)
 
 
-def read_quantized(module: nn.Module, grid: Grid) -> RemovableHandle:
+def read_alone(model: fx.GraphModule) -> frozenset[str]:
+    """Names of modules that alone read their input, which is memory of its own: it may be overwritten.
+
+    To write large activations elsewhere takes as long as to round them.
+    """
+    found = set()
+    for node in model.graph.nodes:
+        source = node.args[0] if node.op == "call_module" else None
+        if isinstance(source, fx.Node) and len(source.users) == 1:
+            fresh = source.target in _FRESH or isinstance(_called(model, source), nn.Conv2d | nn.Linear)
+            found |= {str(node.target)} if fresh else set()
+    return frozenset(found)
+
+
+_FRESH = frozenset({F.relu, F.relu6, F.hardswish, F.silu, F.gelu, torch.add, torch.mul, torch.cat})
+"""Functions that write what they give to new memory."""
+
+
+def read_quantized(module: nn.Module, grid: Grid, *, in_place: bool = False) -> RemovableHandle:
     """From now on the module reads what the grid can tell of its input."""
 
     def quantize(_: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        return grid.fake(inputs[0])
+        return grid.fake(inputs[0], in_place=in_place)
 
     return module.register_forward_pre_hook(quantize)

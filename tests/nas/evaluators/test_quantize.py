@@ -6,11 +6,12 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mlp_documents import MLPS
@@ -20,7 +21,15 @@ from torch import Tensor, fx, nn
 
 from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.observers import Averages, Extremes, LeastError, Percentiles
-from nas.evaluators.quantize import Grid, calibrate, fake_quantize_weight, folded, quantized, sqnr
+from nas.evaluators.quantize import (
+    Grid,
+    calibrate,
+    fake_quantize_weight,
+    folded,
+    quantized,
+    read_quantized,
+    sqnr,
+)
 from search_spaces import load_space
 from search_spaces.declared import DeclaredSpace, ImageSection
 from search_spaces.quantization import Bits
@@ -510,3 +519,24 @@ def test_signal_to_noise_by_closed_form() -> None:
     found = sqnr(model, {"0": Bits(2, 8), "1": Bits(32, 32)})
     assert found == {"0": pytest.approx(10 * math.log10(1.08 / 0.08)), "1": math.inf}
     assert sqnr(model, {"0": Bits(4, 8)})["0"] > found["0"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(document=DOCUMENTS | MLPS, seed=st.integers(0, 99))
+def test_activations_are_overwritten_only_where_they_are_read_alone(
+    document: dict[str, Any], seed: int
+) -> None:
+    space = load_space(document)
+    assert isinstance(space, DeclaredSpace)
+    (arch,) = space.sample(1, seed)
+    model, x = trained_norms(space.build(arch)), torch.randn(4, *document["input"])
+    found = quantized(model, {name: Bits(8, 8) for name in space.policy(arch)}, [x])
+    apart, before = copy.deepcopy(found.model), x.clone()
+    for name, bits in found.policy.items():
+        weight = apart.get_submodule(name).weight
+        weight.data = fake_quantize_weight(weight.data, bits)
+    for name, grid in found.grids.items():
+        read_quantized(apart.get_submodule(name), grid)
+    with torch.no_grad():
+        assert torch.equal(found.simulated()(x), apart(x))
+    assert torch.equal(x, before)
