@@ -16,6 +16,7 @@ from api.body import Document
 from api.openapi import PROBLEM, body_of, refusals
 from api.paths import EXPORT
 from api.problems import Refused, faulty
+from api.tokens import IdempotencyKey, digest
 from nas import contracts
 from nas.access import Principal
 from nas.artifacts import Artifacts
@@ -72,9 +73,18 @@ _CARD: dict[int | str, dict[str, Any]] = {
     openapi_extra=body_of("ExportSpec"),
 )
 def create_export(
-    store: Store, who: Submitter, files: Files, document: Document, query: Annotated[queries.Query, Query()]
+    store: Store,
+    who: Submitter,
+    files: Files,
+    document: Document,
+    query: Annotated[queries.Query, Query()],
+    key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Have a trial's network written to a file; look at it until it has SUCCEEDED or FAILED."""
+    by = who.submitter(key, digest("export", document))
+    if known := store.exports.asked(by):  # whatever has become since of all that it depended on
+        own_job(store, who, known.spec.job)
+        return _accepted(known)
     try:
         spec = ExportSpec.parse(document)
     except SpecError as error:
@@ -85,8 +95,7 @@ def create_export(
     with _there(f"there is no job {spec.job}"):
         measured_trial(store.trials(job.id, after=spec.trial - 1, limit=1), spec.trial)
         check_weights(job.id, [spec.trial], spec.weights, files)
-        made = store.exports.add(spec)
-    return JSONResponse(export_dict(made), 202, {"Location": f"/v1/exports/{made.id}"})
+        return _accepted(store.exports.add(spec, by))
 
 
 @router.get("", response_model=models.ExportList, responses=refusals(400, 404, 422))
@@ -107,6 +116,16 @@ def get_export(
 ) -> JSONResponse:
     """One export."""
     return JSONResponse(export_dict(_own(store, who, export_id)))
+
+
+@router.post(EXPORT + ":cancel", response_model=models.Export, responses=refusals(404, 409, 422))
+def cancel_export(
+    store: Store, who: Submitter, export_id: ExportId, query: Annotated[queries.Query, Query()]
+) -> JSONResponse:
+    """Have no file made; a runner that is at it stops within about two seconds."""
+    export = _own(store, who, export_id)
+    with _there(f"there is no export {export.id}"):
+        return JSONResponse(export_dict(store.exports.cancel(export.id)))
 
 
 @router.get(EXPORT + "/file", response_class=StreamingResponse, responses=_FILE)
@@ -132,6 +151,10 @@ def get_model_card(
     if query.format == "markdown":
         return Response(card_markdown(card), media_type="text/markdown; charset=utf-8")
     return Response(card_json(card), media_type="application/json")
+
+
+def _accepted(export: Export) -> JSONResponse:
+    return JSONResponse(export_dict(export), 202, {"Location": f"/v1/exports/{export.id}"})
 
 
 def _own(store: contracts.Store, who: Principal, export_id: str) -> Export:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -19,6 +17,7 @@ from api.body import PATCH_TYPES, Document, OptionalPatch, Patch
 from api.openapi import ETAG, LOCATION, PROBLEM, body_of, refusals
 from api.paths import JOB
 from api.problems import faulty
+from api.tokens import IdempotencyKey, digest
 from api.warm_starts import Taking, Turns
 from nas import contracts
 from nas.access import Principal
@@ -32,14 +31,6 @@ from search_spaces import SpecError
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses={"default": PROBLEM})
 
-IdempotencyKey: TypeAlias = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern="^[ -~]{1,128}$",
-        description="makes a repeated request the same one; printable ASCII",
-    ),
-]
 IfMatch: TypeAlias = Annotated[
     str | None,
     Header(
@@ -84,7 +75,7 @@ def submit_job(
     key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Start a search."""
-    by = who.submitter(key, _digest("submit", document))
+    by = who.submitter(key, digest("submit", document))
     return _submitted(store, by, query) or _submit(who, store, functions, turns, document, query, by)
 
 
@@ -180,7 +171,7 @@ def clone_job(
     key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Start a search by the document of another job, with changes; its trials come along by `warm_start` only."""
-    by = who.submitter(key, _digest("clone", job_id, patch))
+    by = who.submitter(key, digest("clone", job_id, patch))
     if known := _submitted(store, by, query):
         return known
     document = cloned(own_job(store, who, job_id), patch)
@@ -227,8 +218,3 @@ def _request(store: contracts.Store, who: Principal, job_id: str, request: contr
 
 def _answer(job: Job, status: int = 200, **headers: str) -> JSONResponse:
     return JSONResponse(job_dict(job), status, {"ETag": f'"{job.revision}"', **headers})
-
-
-def _digest(*asked: object) -> str:
-    """Equal for equal requests, whatever the order of keys and the format that they were written in."""
-    return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()

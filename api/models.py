@@ -287,8 +287,8 @@ class Export(Wire):
     weights: Weights
     data_licence: str
     state: ExportState
-    reason: str | None = Field(description="why it is FAILED: which check failed, say; null in every other state")
-    attempt: int = Field(description="counts starts; more than 1 after a runner died")
+    reason: str | None = Field(description="why it is FAILED (which check failed, say) or CANCELLED; else null")
+    attempt: int = Field(description="counts starts; more than 1 after a runner died, or was stopped")
     file: str = Field(description="what the file is called")
     created_at: Time
     finished_at: Time | None

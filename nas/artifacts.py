@@ -73,10 +73,10 @@ class Artifacts:
         return sorted(name for name in names if _NAME.fullmatch(name))  # which no unfinished one does
 
     def delete(self, job_id: str, name: str | None = None) -> None:
-        """Forget a file, or all files of the job; what is not there is no error."""
+        """Forget a file or a folder, or all files of the job; what is not there is no error."""
         path = self._folder(job_id) if name is None else self._path(job_id, name)
         with suppress(FileNotFoundError):
-            self._files.rm(path, recursive=name is None)
+            self._files.rm(path, recursive=True)
 
     def _folder(self, job_id: str) -> str:
         if not re.fullmatch(ID, job_id):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import structlog
 
@@ -14,20 +13,22 @@ from nas.contracts import LeaseLost, Store, WorkersAway
 from nas.deploy.deliver import Order, make, measured_trial
 from nas.executors import ExecutorKind
 from nas.executors.slots import Slots
+from nas.export_lease import ExportLease
 from nas.exports import Export
 from nas.job import Job, WrongState
 from nas.journal import Journal
-from nas.runner import AWAY, BEAT, POLL, Study
+from nas.outages import insist
+from nas.runner import AWAY, LAST_WORDS, POLL, Study
 from nas.stopping import Stop
 from nas.storage.errors import DatabaseError
-from nas.trial import Measured, Trial
+from nas.trial import BrokenKind, Measured, Outcome, Trial
 from search_spaces import SpecError
 
 log = structlog.get_logger()
 
 
 class ExportRunner:
-    """Takes exports until asked to stop. One that is under way then is another runner's once its lease runs out.
+    """Takes exports until asked to stop. One that is under way when that is over is handed back.
 
     Args:
         store: that has them.
@@ -36,6 +37,7 @@ class ExportRunner:
         stop: asked for when the runner should end.
         slots: the workers that jobs share.
         journal: told where the database is away.
+        seconds: that an export may take; None: as many as it wants.
     """
 
     def __init__(
@@ -46,9 +48,28 @@ class ExportRunner:
         stop: Stop,
         slots: Slots | None = None,
         journal: Journal | None = None,
+        seconds: float | None = None,
     ) -> None:
         self._store, self._artifacts, self._executor = store, artifacts, executor
         self._stop, self._slots, self._journal = stop, slots, journal or Journal()
+        self._seconds = seconds
+        self._in_hand: Export | None = None
+        self._thread = threading.Thread(target=self.serve, daemon=True, name="exports")
+
+    def start(self) -> None:
+        """Take exports in a thread."""
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Wait until that thread has let go; at the end hand back what hangs in an evaluation in this process."""
+        while self._thread.is_alive() and not self._stop.hold_on(0.1):
+            pass
+        self._thread.join(LAST_WORDS)
+        export = self._in_hand
+        if export is not None:
+            with suppress(LeaseLost, DatabaseError):
+                self._store.exports.settle(export.given_back())
+                self._sweep(export)
 
     def serve(self) -> None:
         """Take exports until asked to stop."""
@@ -71,83 +92,94 @@ class ExportRunner:
         if export is None:
             return False
         log.info("export claimed", export=export.id, job=export.spec.job, trial=export.spec.trial)
+        for attempt in range(1, export.attempt):  # whoever had it may have died before he could do so
+            self._delete(export.spec.job, export.folder_of(attempt))
+        self._in_hand = export
         try:
-            with self._kept(export):
-                reason = self._made(export)
-            if reason is not None and self._stop.asked:  # its workers went with the runner, most likely
-                log.info("export left for another runner", export=export.id, reason=reason)
-                return True
-            at = time.time()
-            ended = export.succeeded(at) if reason is None else export.failed(reason, at)
-            self._store.exports.settle(ended)
-            log.info("export over", export=export.id, state=ended.state.value, reason=reason)
+            with ExportLease(self._store.exports, export, self._stop, self._journal) as lease:
+                ended = self._ended(lease)
+                lease.settle(ended)
+            log.info("export over", export=export.id, state=ended.state.value, reason=ended.reason)
+            left_over = not ended.state.over
         except LeaseLost as error:
             log.warning("export lost", export=export.id, reason=str(error))
+            left_over = True
+        finally:
+            self._in_hand = None
+        if left_over:
             self._sweep(export)
         return True
 
-    def _made(self, export: Export) -> str | None:
-        """Why there is no file, or None where there is one."""
-        spec = export.spec
+    def _ended(self, lease: ExportLease) -> Export:
+        """What becomes of an export that was claimed. Raises `LeaseLost`, `DatabaseError`."""
+        export = lease.export
         try:
-            job = self._store.job(spec.job)
-            trials = self._store.trials(job.id, after=spec.trial - 1, limit=1)
-        except KeyError:
-            raise LeaseLost(f"job {spec.job} was deleted") from None
-        try:
-            trial = measured_trial(trials, spec.trial)
-            origins = self._origins(trial)
-            order = Order(job, Study.of(job.spec), [trial], spec.weights, spec.data_licence, origins)
-            forms = {trial.number: spec.format}
-            files, folder = self._artifacts, export.folder
-            outcome = make(order, forms, files, folder, self._executor, slots=self._slots)[trial.number]
-        except (SpecError, WrongState, WorkersAway) as error:
-            return str(error)
-        except DatabaseError:
+            outcome = self._outcome(lease)
+        except (SpecError, WrongState) as error:
+            return export.failed(str(error), time.time())
+        except WorkersAway as error:  # for another runner, or for this one a little later
+            self._journal.workers_away(str(error))
+            self._stop.wait(AWAY)
+            return export.given_back()
+        except (DatabaseError, LeaseLost):
             raise
         except Exception as error:  # a bug, or a disk that is full: the export says so
             log.exception("export failed", export=export.id)
-            return f"internal error: {type(error).__name__}: {error}"
-        return None if isinstance(outcome, Measured) else outcome.reason
+            return export.failed(f"internal error: {type(error).__name__}: {error}", time.time())
+        if lease.lost:
+            raise LeaseLost(f"export {export.id} was cancelled or deleted, or has gone to another runner")
+        if isinstance(outcome, Measured):
+            return export.succeeded(time.time())
+        if outcome is None or (outcome.kind is BrokenKind.LOST and self._stop.asked):
+            return export.given_back()  # in the second case its workers went with the runner, most likely
+        return export.failed(outcome.reason, time.time())
+
+    def _outcome(self, lease: ExportLease) -> Outcome | None:
+        """What came of the evaluation that writes the file; None where it was let go of."""
+        export, spec = lease.export, lease.export.spec
+        try:
+            job, trial = insist(lambda: self._trial(export), self._stop.hold_on)
+        except KeyError:
+            raise LeaseLost(f"job {spec.job} was deleted") from None
+        order = Order(job, Study.of(job.spec), [trial], spec.weights, spec.data_licence, self._origins(trial))
+        made = make(
+            order,
+            {trial.number: spec.format},
+            self._artifacts,
+            export.folder,
+            self._executor,
+            slots=self._slots,
+            seconds=self._seconds,
+            over=lambda: lease.lost or self._stop.over,
+        )
+        return made.get(trial.number)
+
+    def _trial(self, export: Export) -> tuple[Job, Trial]:
+        """The trial and its job. Raises `KeyError`, `WrongState`, `DatabaseError`."""
+        job, number = self._store.job(export.spec.job), export.spec.trial
+        return job, measured_trial(self._store.trials(job.id, after=number - 1, limit=1), number)
 
     def _origins(self, trial: Trial) -> dict[str, int]:
         """The seed of the job that the trial was taken over from, where that job is still there."""
         if trial.origin is None:
             return {}
+        origin = trial.origin.job
         with suppress(KeyError):
-            origin: Job = self._store.job(trial.origin.job)
-            return {origin.id: origin.spec.seed}
+            return {origin: insist(lambda: self._store.job(origin), self._stop.hold_on).spec.seed}
         return {}
 
-    @contextmanager
-    def _kept(self, export: Export) -> Iterator[None]:
-        """Renews the export's lease in the background."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(BEAT):
-                with suppress(DatabaseError):  # it may come back in time
-                    try:
-                        self._store.exports.renew(export)
-                    except LeaseLost:
-                        return
-
-        thread = threading.Thread(target=beat, daemon=True, name="export lease")
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
     def _sweep(self, export: Export) -> None:
-        """Delete what an export that is lost has left: all of the job where that is gone, else its own files."""
+        """Delete what an attempt has left: all of the job where that is gone, else its own files."""
         job_id = export.spec.job
         try:
             self._store.job(job_id)
         except KeyError:
-            self._artifacts.delete(job_id)
-            return
-        for name in self._artifacts.list(job_id):
-            if name.startswith(f"{export.folder}/"):
-                self._artifacts.delete(job_id, name)
+            self._delete(job_id)
+        else:
+            self._delete(job_id, export.folder)
+
+    def _delete(self, job_id: str, name: str | None = None) -> None:
+        try:
+            self._artifacts.delete(job_id, name)
+        except Exception as error:  # a store of objects that is away, say; they go with the job at the latest
+            log.warning("files were not deleted", job=job_id, name=name, reason=str(error))

@@ -14,7 +14,8 @@ from typing import Literal, Protocol, TypeAlias
 from pydantic import Field
 
 from nas.config import Document
-from nas.job import JobId
+from nas.contracts import Submitter
+from nas.job import JobId, WrongState
 
 Format: TypeAlias = Literal["onnx", "pt2", "state"]
 ENDINGS: Mapping[Format, str] = {"onnx": ".onnx", "pt2": ".pt2", "state": ".pt"}
@@ -25,6 +26,8 @@ trained on all but the test part, from the first of its seeds."""
 UNKNOWN = "unknown"
 MAX_ATTEMPTS = 3
 """So many runners that died with it make an export FAILED: it is likely to be what kills them."""
+ON_REQUEST = "cancelled on request"
+"""Why there is no file where somebody wanted none any more."""
 
 
 class ExportSpec(Document):
@@ -54,11 +57,12 @@ class ExportState(StrEnum):
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
     @property
     def over(self) -> bool:
         """Whether nothing more will happen."""
-        return self in (ExportState.SUCCEEDED, ExportState.FAILED)
+        return self in (ExportState.SUCCEEDED, ExportState.FAILED, ExportState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,21 @@ class Export:
     attempt: int = 0
     """Counts claims."""
     reason: str | None = None
-    """Why it is FAILED."""
+    """Why it is FAILED or CANCELLED."""
     created_at: float = 0.0
     """Unix time, seconds."""
     finished_at: float | None = None
+    handed_back: int = 0
+    """So many of the claims ended in order, and say nothing against it."""
 
     @property
     def folder(self) -> str:
         """Of the artifacts of its job, where this attempt puts the file."""
-        return f"exports/{self.id}-{self.attempt}"
+        return self.folder_of(self.attempt)
+
+    def folder_of(self, attempt: int) -> str:
+        """Where another attempt puts, or put, its file."""
+        return f"exports/{self.id}-{attempt}"
 
     @property
     def file_name(self) -> str:
@@ -90,7 +100,7 @@ class Export:
         """QUEUED to RUNNING; or a RUNNING one, whose runner died, once more, or the last time to FAILED."""
         if self.state.over:
             raise ValueError(f"export {self.id} is already {self.state}")
-        if self.attempt == MAX_ATTEMPTS:
+        if self.attempt - self.handed_back == MAX_ATTEMPTS:
             died = replace(self, state=ExportState.RUNNING)
             return died.failed(f"the runner died while it ran ({MAX_ATTEMPTS} attempts)", at)
         return replace(self, state=ExportState.RUNNING, attempt=self.attempt + 1)
@@ -103,6 +113,18 @@ class Export:
         """RUNNING to FAILED."""
         return replace(self._running(), state=ExportState.FAILED, reason=reason, finished_at=at)
 
+    def given_back(self) -> Export:
+        """RUNNING to QUEUED: its runner had to let go of it, and the attempt does not count against it."""
+        return replace(self._running(), state=ExportState.QUEUED, handed_back=self.handed_back + 1)
+
+    def cancelled(self, at: float) -> Export:
+        """QUEUED or RUNNING to CANCELLED, where it stays. Raises `WrongState` for one that ended otherwise."""
+        if self.state is ExportState.CANCELLED:
+            return self
+        if self.state.over:
+            raise WrongState(f"an export that is {self.state} cannot cancel; allowed: QUEUED, RUNNING, CANCELLED")
+        return replace(self, state=ExportState.CANCELLED, reason=ON_REQUEST, finished_at=at)
+
     def _running(self) -> Export:
         if self.state is not ExportState.RUNNING:
             raise ValueError(f"export {self.id} is {self.state}")
@@ -112,8 +134,17 @@ class Export:
 class Exports(Protocol):
     """The exports of all jobs, which are forgotten with them. Any thread or process may call."""
 
-    def add(self, spec: ExportSpec) -> Export:
-        """A new export, QUEUED. Raises `KeyError` where there is no such job."""
+    def add(self, spec: ExportSpec, by: Submitter = Submitter()) -> Export:
+        """A new export, QUEUED; or the one that the submitter's token made before, as it stands now.
+
+        Raises:
+            KeyError: there is no such job.
+            TokenReused: the token made an export of something else.
+        """
+        ...
+
+    def asked(self, by: Submitter) -> Export | None:
+        """The export that the submitter's token made before, as it stands now. Raises `TokenReused`."""
         ...
 
     def export(self, export_id: str) -> Export:
@@ -124,17 +155,22 @@ class Exports(Protocol):
         """The exports of a job, newest first; `after` is the id of the last one of the page before."""
         ...
 
-    def claim(self) -> Export | None:
-        """The oldest one that waits, or whose runner has been silent for too long, now RUNNING; or None.
+    def cancel(self, export_id: str) -> Export:
+        """Have no file made of it; the claim of a runner that has it is lost. Raises `KeyError`, `WrongState`."""
+        ...
 
-        One that was claimed too often already ends FAILED and is passed over.
+    def claim(self) -> Export | None:
+        """The next one that waits, or whose runner has been silent for too long, now RUNNING; or None.
+
+        The next: of the project with the fewest exports in runners' hands, among those of the one served longest
+        ago, the oldest. One that was claimed too often already ends FAILED and is passed over.
         """
         ...
 
     def renew(self, export: Export) -> None:
-        """Keep a claimed one. Raises `LeaseLost` where it is gone, or another runner has it."""
+        """Keep a claimed one. Raises `LeaseLost` where it is gone, was cancelled, or another runner has it."""
         ...
 
     def settle(self, export: Export) -> None:
-        """Write what came of a claimed one. Raises `LeaseLost`."""
+        """Write what came of a claimed one: it is over, or waits for another runner. Raises `LeaseLost`."""
         ...

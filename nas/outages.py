@@ -114,17 +114,25 @@ class EnduringLease:
         raise failure
 
     def _insist(self, call: Callable[[], T]) -> T:
-        """What the call, which may be repeated, gives once the database answers."""
-        for seconds in _pauses():
-            try:
-                return call()
-            except DatabaseError as error:
-                self._wait(error, seconds)
-        raise AssertionError("pauses do not end")
+        return insist(call, self._hold_on)
 
     def _wait(self, error: DatabaseError, seconds: float) -> None:
         if self._hold_on(seconds):
             raise error
+
+
+def insist(call: Callable[[], T], hold_on: Callable[[float], bool] = sleep) -> T:
+    """What the call, which may be repeated, gives once the database answers.
+
+    `hold_on`: see `EnduringLease`. Raises `DatabaseError` once patience is at its end, and what the call raises.
+    """
+    for seconds in _pauses():
+        try:
+            return call()
+        except DatabaseError:
+            if hold_on(seconds):
+                raise
+    raise AssertionError("pauses do not end")
 
 
 def when_there(opened: Callable[[], T], journal: Journal) -> T:

@@ -184,6 +184,8 @@ class SearchResult:
     ) -> Retrained:
         """Train a trial's network by its recipe on the training and the validation part, and test it.
 
+        This happens on this machine, also where a server has searched; for its files see `RemoteJob.export_model`.
+
         Args:
             number: of the trial.
             seeds: trainings; the result has the mean and the spread of their accuracies on test data.

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     runner_drain_seconds: float = Field(
         default=20.0, ge=0, allow_inf_nan=False, description="what runs gets to finish when a runner is stopped"
     )
+    export_seconds: float = Field(
+        default=3600.0, gt=0, allow_inf_nan=False, description="an export over HTTP that takes longer ends FAILED"
+    )
     auth: Auth = Field(
         default="auto",
         description="keys: the API takes API keys; off; auto: off on a loopback address only",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -43,11 +44,14 @@ def retrain(
     from nas.deploy.retrain import retrain as run
     from nas.evaluators.infeasible import Infeasible
     from nas.progress import counted
+    from nas.remote.store import RemoteStore
     from nas.settings import open_configured_artifacts
 
     with faults_told(json):
         store, result = _opened(job, url)
         (chosen,) = _chosen(result, trial)
+        if isinstance(store, RemoteStore):
+            fail(_not_there(store.http.url, result.job.id, chosen.number), BAD_INPUT)
         artifacts = open_configured_artifacts()
         say(f"retraining trial {chosen.number} on training and validation data; it is tested on test data")
         progress = counted("retraining", seeds, True)
@@ -97,10 +101,11 @@ def export(
 
     if (trial is None) == (not front):
         fail("give either a trial or --front", BAD_INPUT)
-    with faults_told(json):
+    with faults_told(json), _disk_told():
         store, result = _opened(job, url)
         trials = list(result.front.trials) if trial is None else _chosen(result, trial)
         targets = _targets([t.number for t in trials], output, front, form)
+        _probe(targets.values())
         if isinstance(store, RemoteStore):
             if executor is not None:
                 fail("--executor is for exports on this machine; a server decides itself", BAD_INPUT)
@@ -166,6 +171,38 @@ def _targets(numbers: Sequence[int], output: Path | None, front: bool, form: For
     if form is not None and output.suffix != ending:
         raise SpecError.at("--output", f"{str(output)!r} is no {form} file; allowed: an ending of {ending}")
     return dict.fromkeys(numbers, output)
+
+
+def _probe(targets: Iterable[Path]) -> None:
+    """Raises `SpecError` where files cannot be written, as far as that can be told before there are any."""
+    from search_spaces import SpecError
+
+    for target in targets:
+        if target.is_dir():
+            raise SpecError.at("--output", f"{str(target)!r} is a folder; a file is needed")
+    for folder in {target.absolute().parent for target in targets}:
+        there = next(f for f in (folder, *folder.parents) if f.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise SpecError.at("--output", f"{str(there)!r} cannot be written to: {error.strerror}") from None
+
+
+@contextmanager
+def _disk_told() -> Iterator[None]:
+    """A disk that is full, say, is one clear message."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+
+
+def _not_there(url: str, job: str, trial: int) -> str:
+    return (
+        f"nas retrain trains on this machine, and job {job} is on {url}; run it where NAS_DATABASE_URL is that of "
+        f"the job's runner, or let the server train: nas export {job} {trial} --weights retrained"
+    )
 
 
 def _origins(store: Jobs, trials: Sequence[Trial]) -> dict[str, int]:

@@ -85,12 +85,10 @@ def runner(
         # after Ray, which sets handlers of its own
         stop = _on_signals(Stop(settings.runner_drain_seconds if drain is None else drain))
         at_once = jobs or settings.runner_concurrent_jobs
-        exports = ExportRunner(store, artifacts, executor, stop, slots, journal)
-        exporting = threading.Thread(target=exports.serve, daemon=True, name="exports")
-        exporting.start()
+        exports = ExportRunner(store, artifacts, executor, stop, slots, journal, settings.export_seconds)
+        exports.start()
         serve_queue(store, executor, stop, jobs=at_once, slots=slots, journal=journal)
-        while exporting.is_alive() and not stop.hold_on(0.1):
-            pass
+        exports.leave()
     _end_at_once()
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.deploy.card import ModelCard
+    from nas.remote.export import RemoteExport
 
 QUICKEST, SLOWEST = 0.1, 2.0
 """Seconds between two looks at a job that is waited for: soon at first, then rarer while nothing happens."""
@@ -192,7 +193,7 @@ class RemoteJob:
         """Have the server write a trial's network to a file, and wait for it; see `SearchResult.export`.
 
         Raises:
-            TimeoutError: the server goes on nevertheless.
+            TimeoutError: the server goes on nevertheless; see `exports`.
             SpecError: for an ending that is not known.
             WrongState: there is nothing to train, or there are no such weights.
             ExportFailed: a check failed, or the training; no file was written.
@@ -205,6 +206,12 @@ class RemoteJob:
         if isinstance(found, str):
             raise ExportFailed({number: found}, {})
         return found
+
+    def exports(self) -> list[RemoteExport]:
+        """The files of its trials that the server was asked for, the newest first: to look at, fetch or cancel."""
+        from nas.remote.export import exports_of
+
+        return exports_of(self._store.http, self.id)
 
     def fit_predictor(
         self, metrics: Sequence[str] | None = None, trials: int | None = None, timeout: float | None = None

@@ -12,10 +12,10 @@ def check_revision(job: Job, revision: int | None) -> None:
         raise Stale(f"job {job.id} has revision {job.revision} and no longer {revision}: it was edited meanwhile")
 
 
-def check_token(job_id: str, digest: str | None, by: Submitter) -> None:
-    """Raises `TokenReused` where the submitter's token made this job of something else, by its digest."""
+def check_token(made: str, digest: str | None, by: Submitter) -> None:
+    """Raises `TokenReused` where the submitter's token made this, "job x", of something else, by its digest."""
     if by.token is not None and digest != by.digest:
-        raise TokenReused(f"the token {by.token!r} stands for another submission, job {job_id}")
+        raise TokenReused(f"the token {by.token!r} stands for another submission, {made}")
 
 
 def check_deletable(job_id: str, state: JobState) -> None:

@@ -114,7 +114,7 @@ class MemoryStore:
         with self._lock:
             for record in self._records.values():
                 if (record.by.project, record.by.token) == (by.project, by.token):
-                    check_token(record.job.id, record.by.digest, by)
+                    check_token(f"job {record.job.id}", record.by.digest, by)
                     return record.seen()
         return None
 

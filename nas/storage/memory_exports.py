@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
-from nas.contracts import LeaseLost
+from nas.contracts import LeaseLost, Submitter
 from nas.exports import Export, ExportSpec, ExportState
+from nas.storage.checks import check_token
 from nas.storage.ids import new_id
 from nas.storage.ledger import storable
 
@@ -25,16 +27,33 @@ class MemoryExports:
     def __init__(self, jobs: Container[str], lock: threading.RLock, lease_seconds: float) -> None:
         self._jobs, self._lock, self._seconds = jobs, lock, lease_seconds
         self._kept: dict[str, Export] = {}
+        self._by: dict[str, Submitter] = {}
         self._until: dict[str, float] = {}
+        self._claimed: dict[str, float] = {}
+        """When each was claimed last; like the ends of leases a monotonic time."""
 
-    def add(self, spec: ExportSpec) -> Export:
-        """A new export, QUEUED. Raises `KeyError` where there is no such job."""
-        export = Export(new_id(), spec, created_at=time.time())
+    def add(self, spec: ExportSpec, by: Submitter = Submitter()) -> Export:
+        """A new export, QUEUED; or the one that the submitter's token made. Raises `KeyError`, `TokenReused`."""
         with self._lock:
+            known = self.asked(by)
+            if known is not None:
+                return known
             if spec.job not in self._jobs:
                 raise KeyError(spec.job)
-            self._kept[export.id] = export
+            export = Export(new_id(), spec, created_at=time.time())
+            self._kept[export.id], self._by[export.id] = export, by
         return export
+
+    def asked(self, by: Submitter) -> Export | None:
+        """The export that the submitter's token made before. Raises `TokenReused`."""
+        if by.token is None:
+            return None
+        with self._lock:
+            for export_id, other in self._by.items():
+                if (other.project, other.token) == (by.project, by.token):
+                    check_token(f"export {export_id}", other.digest, by)
+                    return self._kept[export_id]
+        return None
 
     def export(self, export_id: str) -> Export:
         """One export. Raises `KeyError`."""
@@ -47,16 +66,20 @@ class MemoryExports:
             known = [e for e in self._kept.values() if e.spec.job == job_id and (after is None or e.id < after)]
         return sorted(known, key=lambda e: e.id, reverse=True)[:limit]
 
-    def claim(self) -> Export | None:
-        """The oldest one that waits, or whose runner has been silent for too long, now RUNNING."""
+    def cancel(self, export_id: str) -> Export:
+        """Have no file made of it. Raises `KeyError`, `WrongState`."""
         with self._lock:
-            for export in sorted(self._kept.values(), key=lambda e: e.id):
-                now = time.monotonic()
-                if export.state.over or self._until.get(export.id, now) > now:
-                    continue
+            export = self._kept[export_id] = self._kept[export_id].cancelled(time.time())
+        return export
+
+    def claim(self) -> Export | None:
+        """The next one that waits, or whose runner has been silent for too long, now RUNNING."""
+        with self._lock:
+            for export in self._in_turn(time.monotonic()):
                 claimed = self._kept[export.id] = export.claimed(time.time())
-                self._until[export.id] = now + self._seconds
                 if claimed.state is ExportState.RUNNING:
+                    self._claimed[export.id] = time.monotonic()
+                    self._until[export.id] = self._claimed[export.id] + self._seconds
                     return claimed
         return None
 
@@ -75,10 +98,28 @@ class MemoryExports:
     def forget(self, job_id: str) -> None:
         """Forget all exports of a job."""
         with self._lock:
-            self._kept = {i: e for i, e in self._kept.items() if e.spec.job != job_id}
-            self._until = {i: until for i, until in self._until.items() if i in self._kept}
+            for export_id in [i for i, e in self._kept.items() if e.spec.job == job_id]:
+                del self._kept[export_id], self._by[export_id]
+                self._until.pop(export_id, None)
+                self._claimed.pop(export_id, None)
+
+    def _in_turn(self, now: float) -> list[Export]:
+        """Those that can be claimed, the next one first."""
+        running = [e for e in self._kept.values() if e.state is ExportState.RUNNING]
+        held = Counter(self._by[e.id].project for e in running if self._until[e.id] > now)
+        served: dict[str, float] = {}
+        for export_id, at in sorted(self._claimed.items(), key=lambda item: item[1]):
+            served[self._by[export_id].project] = at
+        free = [e for e in self._kept.values() if e.state is ExportState.QUEUED]
+        free += [e for e in running if self._until[e.id] <= now]
+
+        def turn(export: Export) -> tuple[int, float, str]:
+            project = self._by[export.id].project
+            return held[project], served.get(project, 0.0), export.id
+
+        return sorted(free, key=turn)
 
     def _check(self, export: Export) -> None:
         known = self._kept.get(export.id)
         if known is None or known.state is not ExportState.RUNNING or known.attempt != export.attempt:
-            raise LeaseLost(f"export {export.id} has gone to another runner, or is no longer there")
+            raise LeaseLost(f"export {export.id} was cancelled or deleted, or has gone to another runner")

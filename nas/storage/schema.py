@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from nas.trial import TrialState
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that the tables below correspond to; revisions are ordered as text."""
 
 metadata = MetaData()
@@ -130,10 +130,16 @@ exports = Table(
     Column("data_licence", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),  # grows with every claim; a writer must know it
+    Column("handed_back", Integer, nullable=False),  # so many of the claims ended in order
     Column("reason", Text),
     Column("lease_expires_at", Double),  # by the database's clock; null unless a runner has it
+    Column("claimed_at", Double),  # the last time, by the database's clock
     Column("created_at", Double, nullable=False),
     Column("finished_at", Double),
+    Column("project", String(64), nullable=False),  # of who asked for it
+    Column("token", String(128)),  # likewise, against asking twice
+    Column("token_digest", String(64)),
     Index("ix_exports_job", "job_id", "id"),
     Index("ix_exports_state", "state", "id"),
+    Index("ix_exports_token", "project", "token", unique=True),
 )

@@ -103,7 +103,7 @@ class SqlStore:
                 made = queries.by_token(connection, by)
         if made is None:
             raise DatabaseError("the job could not be written; try again")
-        check_token(made.id, made.token_digest, by)
+        check_token(f"job {made.id}", made.token_digest, by)
         return self.read(made)
 
     def submitted(self, by: Submitter) -> Job | None:
@@ -112,7 +112,7 @@ class SqlStore:
             made = queries.by_token(connection, by)
         if made is None:
             return None
-        check_token(made.id, made.token_digest, by)
+        check_token(f"job {made.id}", made.token_digest, by)
         return self.read(made)
 
     def job(self, job_id: str) -> Job:

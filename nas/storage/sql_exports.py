@@ -6,12 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, insert, or_, select, update
 
-from nas.contracts import LeaseLost
+from nas.contracts import LeaseLost, Submitter
 from nas.exports import Export, ExportSpec, ExportState
+from nas.storage.checks import check_token
 from nas.storage.clock import now
 from nas.storage.database import Database
+from nas.storage.errors import DatabaseError, Duplicate
 from nas.storage.ids import new_id
 from nas.storage.ledger import storable
 from nas.storage.schema import exports, jobs
@@ -28,16 +30,32 @@ class SqlExports:
     def __init__(self, database: Database, lease_seconds: float) -> None:
         self._database, self._seconds = database, lease_seconds
 
-    def add(self, spec: ExportSpec) -> Export:
-        """A new export, QUEUED. Raises `KeyError` where there is no such job."""
+    def add(self, spec: ExportSpec, by: Submitter = Submitter()) -> Export:
+        """A new export, QUEUED; or the one that the submitter's token made. Raises `KeyError`, `TokenReused`."""
         export = Export(new_id(), spec, created_at=time.time())
+        digest = None if by.token is None else by.digest
+        row = {**_row(export), "project": by.project, "token": by.token, "token_digest": digest}
         # the job is held, so that it is not deleted meanwhile
         job = select(jobs.c.id).where(jobs.c.id == spec.job).with_for_update(read=True, key_share=True)
-        with self._database.writing() as connection:
-            if connection.execute(job).first() is None:
-                raise KeyError(spec.job)
-            connection.execute(insert(exports), _row(export))
-        return export
+        try:
+            with self._database.writing() as connection:
+                known = _by_token(connection, by)
+                if known is not None:
+                    return known
+                if connection.execute(job).first() is None:
+                    raise KeyError(spec.job)
+                connection.execute(insert(exports), row)
+                return export
+        except Duplicate:  # the same was asked at the same moment, and was first
+            known = self.asked(by)
+        if known is None:
+            raise DatabaseError("the export could not be written; try again")
+        return known
+
+    def asked(self, by: Submitter) -> Export | None:
+        """The export that the submitter's token made before. Raises `TokenReused`."""
+        with self._database.reading() as connection:
+            return _by_token(connection, by)
 
     def export(self, export_id: str) -> Export:
         """One export. Raises `KeyError`."""
@@ -55,19 +73,29 @@ class SqlExports:
         with self._database.reading() as connection:
             return [_export(row) for row in connection.execute(page)]
 
+    def cancel(self, export_id: str) -> Export:
+        """Have no file made of it. Raises `KeyError`, `WrongState`."""
+        locked = select(exports).where(exports.c.id == export_id).with_for_update()
+        with self._database.writing() as connection:
+            row = connection.execute(locked).first()
+            if row is None:
+                raise KeyError(export_id)
+            cancelled = _export(row).cancelled(time.time())
+            _write(connection, cancelled, lease_expires_at=None)
+        return cancelled
+
     def claim(self) -> Export | None:
-        """The oldest one that waits, or whose runner has been silent for too long, now RUNNING."""
-        waiting = select(exports).where(_claimable()).order_by(exports.c.id).limit(1)
+        """The next one that waits, or whose runner has been silent for too long, now RUNNING."""
         with self._database.reading() as connection:  # mostly there is none, and nothing need be locked
-            if connection.execute(waiting).first() is None:
+            if connection.execute(select(exports.c.id).where(_claimable()).limit(1)).first() is None:
                 return None
         while True:
             with self._database.writing() as connection:
-                row = connection.execute(waiting.with_for_update(skip_locked=True)).first()
+                row = connection.execute(_next()).first()
                 if row is None:
                     return None
                 claimed = _export(row).claimed(time.time())
-                _write(connection, claimed, lease_expires_at=now() + self._seconds)
+                _write(connection, claimed, lease_expires_at=now() + self._seconds, claimed_at=now())
             if claimed.state is ExportState.RUNNING:
                 return claimed
 
@@ -87,6 +115,36 @@ class SqlExports:
             _write(connection, export, lease_expires_at=None)
 
 
+def _by_token(connection: Connection, by: Submitter) -> Export | None:
+    """The export that the submitter's token made. Raises `TokenReused`."""
+    if by.token is None:
+        return None
+    made = select(exports).where(exports.c.project == by.project, exports.c.token == by.token)
+    row = connection.execute(made).first()
+    if row is None:
+        return None
+    check_token(f"export {row.id}", row.token_digest, by)
+    return _export(row)
+
+
+def _next() -> Select[Any]:
+    """The export to claim, locked: the next in turn that no other claimer looks at just now."""
+    held = case(((exports.c.state == ExportState.RUNNING.value) & (exports.c.lease_expires_at > now()), 1))
+    projects = (
+        select(exports.c.project, func.count(held).label("held"), func.max(exports.c.claimed_at).label("served"))
+        .group_by(exports.c.project)
+        .subquery()
+    )
+    return (
+        select(exports)
+        .join(projects, projects.c.project == exports.c.project)
+        .where(_claimable())
+        .order_by(projects.c.held, func.coalesce(projects.c.served, 0.0), exports.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=exports)
+    )
+
+
 def _claimable() -> ColumnElement[bool]:
     expired = (exports.c.state == ExportState.RUNNING.value) & (exports.c.lease_expires_at <= now())
     return or_(exports.c.state == ExportState.QUEUED.value, expired)
@@ -98,13 +156,13 @@ def _held(export: Export) -> ColumnElement[bool]:
 
 
 def _lost(export: Export) -> LeaseLost:
-    return LeaseLost(f"export {export.id} has gone to another runner, or is no longer there")
+    return LeaseLost(f"export {export.id} was cancelled or deleted, or has gone to another runner")
 
 
 def _write(connection: Connection, export: Export, **columns: object) -> None:
     """Write what may change."""
     row = _row(export)
-    changing = {name: row[name] for name in ("state", "attempt", "reason", "finished_at")}
+    changing = {name: row[name] for name in ("state", "attempt", "handed_back", "reason", "finished_at")}
     connection.execute(update(exports).where(exports.c.id == export.id).values({**changing, **columns}))
 
 
@@ -119,6 +177,7 @@ def _row(export: Export) -> dict[str, object]:
         "data_licence": storable(spec.data_licence),
         "state": export.state.value,
         "attempt": export.attempt,
+        "handed_back": export.handed_back,
         "reason": None if export.reason is None else storable(export.reason),
         "created_at": export.created_at,
         "finished_at": export.finished_at,
@@ -130,4 +189,5 @@ def _export(row: Row[Any]) -> Export:
         job=row.job_id, trial=row.trial, format=row.format, weights=row.weights, data_licence=row.data_licence
     )
     state = ExportState(row.state)
-    return Export(row.id, spec, state, row.attempt, row.reason, row.created_at, row.finished_at)
+    times = row.created_at, row.finished_at
+    return Export(row.id, spec, state, row.attempt, row.reason, *times, row.handed_back)

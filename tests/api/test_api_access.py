@@ -56,6 +56,7 @@ RULES: dict[tuple[str, str], Role | None] = {
     ("POST", "/v1/predictors/{predictor_id}:predict"): Role.VIEWER,
     ("POST", "/v1/exports"): Role.SUBMITTER,
     ("GET", "/v1/exports"): Role.VIEWER,
+    ("POST", "/v1/exports/{export_id}:cancel"): Role.SUBMITTER,
     ("GET", "/v1/exports/{export_id}"): Role.VIEWER,
     ("GET", "/v1/exports/{export_id}/file"): Role.VIEWER,
     ("GET", "/v1/exports/{export_id}:card"): Role.VIEWER,

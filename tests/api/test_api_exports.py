@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -10,12 +9,11 @@ import pytest
 
 from api import create_app
 from nas.artifacts import Artifacts
-from nas.contracts import LeaseLost
 from nas.deploy.card import card_json
 from nas.deploy.checkpoint import trial_checkpoint
 from nas.deploy.export import CARD, MODEL
 from nas.export_runner import ExportRunner
-from nas.exports import Export, ExportSpec
+from nas.exports import Export
 from nas.job import JobSpec, JobState
 from nas.runner import run
 from nas.stopping import Stop
@@ -159,15 +157,11 @@ def searched() -> Any:
     return store
 
 
-def runner(store: Any, files: Artifacts, stop: Stop | None = None) -> ExportRunner:
-    return ExportRunner(store, files, "inline", stop or Stop())
-
-
 def test_a_runner_makes_what_was_asked_for(searched: MemoryStore, new_client: Any) -> None:
     client = new_client(create_app(searched))
     (job,) = searched.jobs()
     path = ask(client, job.id).headers["location"]
-    exporter = runner(searched, client.app.state.artifacts)
+    exporter = ExportRunner(searched, client.app.state.artifacts, "inline", Stop())
     assert exporter.turn()
     assert not exporter.turn()
     found = client.get(path).json()
@@ -177,62 +171,35 @@ def test_a_runner_makes_what_was_asked_for(searched: MemoryStore, new_client: An
     assert all(check["passed"] for check in card["verification"])
 
 
-def test_a_runner_says_why_there_is_no_file(searched: MemoryStore, new_client: Any) -> None:
-    files = Artifacts("memory://broken")
-    (job,) = searched.jobs()
-    files.put(job.id, trial_checkpoint(0), b"no weights at all")
-    made = searched.exports.add(ExportSpec.parse({"job": job.id, "trial": 0, "weights": "checkpoint"}))
-    gone = searched.exports.add(ExportSpec.parse({"job": job.id, "trial": 0, "weights": "final"}))
-    exporter = runner(searched, files)
-    assert exporter.turn()
-    assert exporter.turn()
-    reasons = [searched.exports.export(e.id).reason or "" for e in (made, gone)]
-    assert "the weights of trial 0: it cannot be read" in reasons[0]
-    assert "there are no final weights" in reasons[1]
-    assert files.list(job.id) == [trial_checkpoint(0)]
+def test_an_export_can_be_cancelled_until_it_is_over(client: Any, trained: Any, store: Any) -> None:
+    waits, runs, over = (ask(client, trained.id).headers["location"] for _ in range(3))
+    for path in (over, runs):  # the first in the queue is the first to be made
+        assert client.get(path).json()["state"] == "QUEUED"
+    assert client.post(f"{waits}:cancel").json()["state"] == "CANCELLED"
+    claimed = store.exports.claim()
+    assert client.post(f"{runs}:cancel").json()["state"] == "CANCELLED"
+    assert runs.endswith(claimed.id)
+    finish(store, client.app.state.artifacts)
+    for path in (waits, runs):
+        again = client.post(f"{path}:cancel")
+        assert (again.status_code, again.json()) == (200, client.get(path).json())
+        assert again.json()["reason"] == "cancelled on request"
+        assert "is CANCELLED" in client.get(f"{path}/file").json()["detail"]
+    refused = client.post(f"{over}:cancel")
+    assert (refused.status_code, refused.json()["code"]) == (409, "FAILED_PRECONDITION")
+    assert client.get(f"{over}/file").status_code == 200
+    assert client.post("/v1/exports/nothing:cancel").status_code == 404
 
 
-class Forgetful:
-    """A store of which the exports are lost to another runner once they were claimed."""
-
-    def __init__(self, store: Any) -> None:
-        self._store, self.exports = store, self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def claim(self) -> Any:
-        return self._store.exports.claim()
-
-    def renew(self, export: Any) -> None:
-        raise LeaseLost("gone")
-
-    def settle(self, export: Any) -> None:
-        raise LeaseLost("gone")
-
-
-def test_what_another_runner_took_over_leaves_no_files(searched: MemoryStore) -> None:
-    files = Artifacts("memory://forgetful")
-    (job,) = searched.jobs()
-    searched.exports.add(ExportSpec.parse({"job": job.id, "trial": 0}))
-    assert runner(Forgetful(searched), files).turn()
-    assert files.list(job.id) == [trial_checkpoint(0)]
-
-
-def test_a_job_deleted_meanwhile_leaves_no_files() -> None:
-    store, files = MemoryStore(), Artifacts("memory://deleted")
-    job_id = store.submit(JobSpec.parse(DIGITS), queued=False).id
-    store.exports.add(ExportSpec.parse({"job": job_id, "trial": 0}))
-    claimed = store.exports.claim
-    store.exports.claim = lambda: (claimed(), files.put(job_id, "a", b"x"), store.delete(job_id))[0]  # type: ignore[method-assign]
-    assert runner(store, files).turn()
-    assert files.list(job_id) == []
-
-
-def test_a_runner_that_is_asked_to_stop_stops(searched: MemoryStore) -> None:
-    stop = Stop()
-    thread = threading.Thread(target=runner(searched, Artifacts("memory://idle"), stop).serve)
-    thread.start()
-    stop.ask()
-    thread.join(timeout=30)
-    assert not thread.is_alive()
+def test_a_repeated_request_is_the_same_export(client: Any, trained: Any, store: Any) -> None:
+    body, headers = {"job": trained.id, "trial": 0}, {"Idempotency-Key": "k"}
+    first = client.post("/v1/exports", json=body, headers=headers)
+    again = client.post("/v1/exports", content=f"trial: 0\njob: {trained.id}\n", headers=headers)
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again.headers["location"] == first.headers["location"]
+    finish(store, client.app.state.artifacts)
+    assert client.post("/v1/exports", json=body, headers=headers).json()["state"] == "SUCCEEDED"
+    other = client.post("/v1/exports", json={**body, "trial": 1}, headers=headers)
+    assert (other.status_code, [f["path"] for f in other.json()["faults"]]) == (422, ["Idempotency-Key"])
+    assert client.post("/v1/exports", json=body).json()["id"] != first.json()["id"]
+    assert len(store.exports.of_job(trained.id)) == 2

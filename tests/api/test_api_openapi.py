@@ -33,6 +33,7 @@ PATHS = {
     "/v1/predictors/{predictor_id}:predict": {"post"},
     "/v1/exports": {"get", "post"},
     "/v1/exports/{export_id}": {"get"},
+    "/v1/exports/{export_id}:cancel": {"post"},
     "/v1/exports/{export_id}/file": {"get"},
     "/v1/exports/{export_id}:card": {"get"},
     "/v1/spaces": {"get"},
@@ -216,6 +217,7 @@ SPECIAL = {
     ("post", "/v1/jobs/{job_id}:pause"): {"202", "409"},
     ("post", "/v1/jobs/{job_id}:resume"): {"202", "409"},
     ("post", "/v1/exports"): {"404", "409"},
+    ("post", "/v1/exports/{export_id}:cancel"): {"409"},
     ("post", "/v1/predictors"): {"404"},
     ("post", "/v1/predictors/{predictor_id}:predict"): {"409"},
 }

@@ -14,9 +14,11 @@ import httpx
 import psutil
 import pytest
 
+from nas.exports import ExportSpec, ExportState
 from nas.job import JobSpec, JobState
 from nas.storage import open_store
-from nas.trial import TrialState
+from nas.trial import Measured, Proposal, TrialState
+from search_spaces.load import space_of
 from tests.waiting import free_port, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
@@ -183,6 +185,30 @@ def test_a_runner_whose_evaluation_does_not_end_hands_its_job_back_in_order(tmp_
     runner.terminate()
     assert runner.wait(timeout=60) == 0, (tmp_path / "out.log").read_text()
     assert store.job(job_id).state is JobState.QUEUED
+    store.close()
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_sigterm_hands_an_export_back(executor: str, tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/nas.db"
+    store = open_store(database)
+    endless = {**SMALL["evaluator"], "epochs": 100_000}
+    job_id = store.submit(JobSpec.parse({**SMALL, "objectives": ["max accuracy"], "evaluator": endless})).id
+    lease = store.claim(job_id)
+    assert lease is not None
+    (architecture,) = space_of(store.job(job_id).spec.space).sample(1, 0)
+    lease.open([Proposal(architecture)])
+    lease.close([(0, Measured({"accuracy": 0.5}))])
+    lease.release(JobState.SUCCEEDED)
+    made = store.exports.add(ExportSpec.parse({"job": job_id, "trial": 0}))
+    runner = start(["runner", "--executor", executor, "--drain", "0"], database, tmp_path)
+    until(lambda: store.exports.export(made.id).state is not ExportState.QUEUED)
+    time.sleep(3)  # until it trains
+    runner.terminate()
+    assert runner.wait(timeout=60) == 0, (tmp_path / "out.log").read_text()
+    found = store.exports.export(made.id)
+    assert (found.state, found.attempt, found.handed_back) == (ExportState.QUEUED, 1, 1)
     store.close()
 
 

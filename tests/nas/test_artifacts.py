@@ -51,6 +51,14 @@ def test_a_file_takes_the_place_of_another(artifacts: Artifacts) -> None:
     assert artifacts.list(JOB) == ["a"]
 
 
+def test_a_folder_goes_with_all_that_is_in_it(artifacts: Artifacts) -> None:
+    for name in ("exports/a-1/3/model", "exports/a-1/3/card.json", "exports/a-10/3/model"):
+        artifacts.put(JOB, name, b"x")
+    for _ in range(2):
+        artifacts.delete(JOB, "exports/a-1")
+        assert artifacts.list(JOB) == ["exports/a-10/3/model"]
+
+
 def test_deleting(artifacts: Artifacts) -> None:
     for name in ("a", "b/c", "b/d"):
         artifacts.put(JOB, name, b"x")

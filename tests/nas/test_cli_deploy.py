@@ -103,6 +103,39 @@ def test_what_cannot_be_is_refused(run: Any, tmp_path: Path, arguments: list[str
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["0", "-o", "a.onnx"], "--output: 'a.onnx' is a folder; a file is needed"),
+        (["0", "-o", "file/deep/b.onnx"], "file' cannot be written to: Not a directory"),
+        (["--front", "-o", "file"], "file' cannot be written to: Not a directory"),
+        (["--front", "-o", "front"], " is a folder; a file is needed"),
+    ],
+)
+def test_where_no_file_can_be_is_told_before_anything_is_trained(
+    run: Any, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    for folder in ("a.onnx", "front/trial-0.onnx", "front/trial-1.onnx"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    refused = run("export", "latest", *arguments, "--weights", "retrained")
+    assert refused.exit_code == 2, refused.output
+    assert words in refused.stderr
+    assert "exporting" not in refused.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_line(run: Any, tmp_path: Path) -> None:
+    name = "a" * 250 + ".onnx"  # it can be; what it is called while it is written, cannot
+    failed = run("export", "latest", "0", "-o", name)
+    assert failed.exit_code == 1
+    assert isinstance(failed.exception, SystemExit)
+    (line,) = (line for line in failed.stderr.splitlines() if "File name too long" in line)
+    assert line.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_deleting_a_job_deletes_its_files(run: Any, home: Path) -> None:
     searched = run("search", f"{home}/digits.yaml", "--executor", "inline", "--test", "none", "--trials", "1")
     assert searched.exit_code == 0

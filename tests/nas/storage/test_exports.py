@@ -39,12 +39,20 @@ class TestSqlExports(ExportsContract):
 def test_only_legal_transitions() -> None:
     queued = Export("e", spec_of("j"))
     running = queued.claimed(AT)
-    for over in (running.succeeded(AT), running.failed("why", AT)):
-        for again in (over.claimed, over.succeeded, lambda at, over=over: over.failed("x", at)):
+    for over in (running.succeeded(AT), running.failed("why", AT), running.cancelled(AT), queued.cancelled(AT)):
+        assert over.state.over
+        for again in (
+            over.claimed,
+            over.succeeded,
+            lambda at, over=over: over.failed("x", at),
+            lambda at, over=over: over.given_back(),
+        ):
             with pytest.raises(ValueError, match=f"{over.state}"):
                 again(AT)
-    with pytest.raises(ValueError, match="QUEUED"):
-        queued.succeeded(AT)
+    for early in (queued.succeeded, lambda at: queued.given_back()):
+        with pytest.raises(ValueError, match="QUEUED"):
+            early(AT)
+    assert running.given_back().state is ExportState.QUEUED
     assert (running.state, running.attempt) == (ExportState.RUNNING, 1)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import inspect, text
 from store_contract import BEGUN, PROPOSALS, SPEC
 
 from nas.contracts import Submitter
+from nas.exports import ExportSpec, ExportState
 from nas.storage import DatabaseError, DatabaseOutOfDate, DatabaseTooNew, migrate, open_store
 from nas.storage.database import Database
 from nas.storage.schema import REVISION, metadata
@@ -115,6 +116,28 @@ def test_metrics_and_counts_outlive_the_way_down_to_the_first_schema_and_up(data
     assert store.job(job.id).project == "default"
     assert store.job(idle).counts == {}
     assert store.measurements(job.id).numbers.tolist() == [3, 4]
+    store.close()
+
+
+def test_exports_outlive_the_way_down_and_up(database: str) -> None:
+    store = open_store(database)
+    vision = Submitter("vision", "anna", "token", "digest")
+    job = store.submit(SPEC, by=vision)
+    spec = ExportSpec.parse({"job": job.id, "trial": 0})
+    cancelled, waiting, given_back = (store.exports.add(spec, by) for by in (vision, Submitter(), Submitter()))
+    store.exports.cancel(cancelled.id)
+    store.exports.settle(store.exports.claim().given_back())
+    store.close()
+    migrate.downgrade(database, "0004")
+    rows = in_database(database, lambda c: c.execute(text("SELECT state, reason FROM exports ORDER BY id")).all())
+    assert rows[0] == ("FAILED", "cancelled on request")
+    migrate.upgrade(database)
+    for export in (waiting, given_back):
+        assert store.exports.export(export.id).state is ExportState.QUEUED
+    projects = in_database(database, lambda c: c.execute(text("SELECT project FROM exports")).scalars().all())
+    assert projects == ["vision"] * 3, "those of its job"
+    assert store.exports.asked(vision) is None
+    assert store.exports.claim().id in (waiting.id, given_back.id)
     store.close()
 
 
