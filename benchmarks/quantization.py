@@ -32,6 +32,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import nas
+from benchmarks.figures import Figure
+from benchmarks.figures import table as speed_table
 from benchmarks.tables import DATA
 from nas.evaluators import datasets
 from nas.evaluators.fitting import fit, measure, placed
@@ -105,25 +107,6 @@ FASHION = Lesson(
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One line of the table of speeds."""
-
-    what: str
-    value: float
-    unit: str = ""
-    cpu: float | None = None
-    """The same by CPU time."""
-    most: float | None = None
-    least: float | None = None
-
-    @property
-    def missed(self) -> bool:
-        """Whether it is not as wanted."""
-        too_much = self.most is not None and self.value > self.most
-        return too_much or (self.least is not None and self.value < self.least)
-
-
-@dataclass(frozen=True)
 class Found:
     """One network by one policy."""
 
@@ -185,7 +168,7 @@ def slower(what: str, space: DeclaredSpace, shape: tuple[int, ...], repeats: int
             for i, run in enumerate((found.model, simulated)):
                 times[i] = np.minimum(times[i], clocked(partial(run, x)))
     wall, cpu = times[1] / times[0]
-    return Figure(f"fake-quantized / float forward, {what}", wall, "", cpu, most=SLOWER)
+    return Figure("fake-quantized / float forward", what, wall, "", cpu, most=SLOWER)
 
 
 def calibration(space: DeclaredSpace) -> Figure:
@@ -195,7 +178,7 @@ def calibration(space: DeclaredSpace) -> Figure:
     torch.set_num_threads(2)
     wall, cpu = clocked(lambda: quantized(model, policy, x.split(10)))
     torch.set_num_threads(1)
-    return Figure("calibration of MobileNetV2, 100 images at 224, 2 threads", wall, "s", cpu, most=CALIBRATION)
+    return Figure("calibration", "MobileNetV2, 100 images at 224, 2 threads", wall, "s", cpu, most=CALIBRATION)
 
 
 def packing(entries: int) -> Iterator[Figure]:
@@ -207,12 +190,12 @@ def packing(entries: int) -> Iterator[Figure]:
         encoded = scheme.encode(weight)
         for what, run in (
             ("packing", partial(scheme.pack, encoded)),
-            ("  encoding and packing", partial(_encoded_and_packed, scheme, weight)),
+            ("encoding and packing", partial(_encoded_and_packed, scheme, weight)),
         ):
             times = np.min([clocked(run) for _ in range(REPEATS)], axis=0)
             wall, cpu = weight.nbytes / 1e6 / times
             least = PACKING if what == "packing" else None
-            yield Figure(f"{what}, {kind}", wall, "MB/s", cpu, least=least)
+            yield Figure(what, kind, wall, "MB/s", cpu, least=least)
 
 
 def _encoded_and_packed(scheme: Scheme, weight: NDArray[np.float32]) -> Packed:
@@ -229,7 +212,7 @@ def exporting() -> Figure:
     result = nas.search(digits, max_trial_count=1, executor="inline")
     with TemporaryDirectory() as folder:
         wall, cpu = clocked(lambda: result.export(0, Path(folder) / "model.onnx"))
-    return Figure("export of a digits network, trained again and verified", wall, "s", cpu, most=EXPORT)
+    return Figure("export", "a digits network, trained again and verified", wall, "s", cpu, most=EXPORT)
 
 
 def network(space: DeclaredSpace) -> tuple[nn.Module, dict[str, Bits]]:
@@ -307,18 +290,6 @@ def unheard(step: int, metrics: Mapping[str, float]) -> None:
     """Nobody listens."""
 
 
-def speed_table(found: Sequence[Figure], load: str) -> Table:
-    made = Table(title=f"Speed of quantization; {load} (a minute's average)", title_justify="left")
-    for column in ("figure", "measured", "by CPU time", "wanted", ""):
-        made.add_column(column, justify="left" if column in ("figure", "") else "right")
-    for f in found:
-        wanted = f"<= {f.most:g}" if f.most is not None else "" if f.least is None else f">= {f.least:g}"
-        cpu = "" if f.cpu is None else f"{f.cpu:,.3g}" if f.cpu < 100 else f"{f.cpu:,.0f}"
-        value = f"{f.value:,.3g}" if f.value < 100 else f"{f.value:,.0f}"
-        made.add_row(f.what, f"{value} {f.unit}".rstrip(), cpu, wanted, "missed" if f.missed else "")
-    return made
-
-
 def ordering_tables(lesson: Lesson, rows: Sequence[Row]) -> Iterator[Table]:
     """Accuracies, and the pairs that should be ordered, seed by seed."""
     title = (
@@ -360,7 +331,7 @@ def main() -> None:
     console, figures, rows = Console(), [], []
     if options.only != "orderings":
         before, figures = os.getloadavg()[0], list(speeds(options.quick))
-        console.print(speed_table(figures, f"load {before:.1f} before, {os.getloadavg()[0]:.1f} after"))
+        console.print(speed_table("Speed of quantization", "of", figures, before))
     if options.only != "speed":
         there = Path(FASHION.source).exists()
         if options.data == "fashion-mnist" and not there:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 import nas
+from benchmarks.figures import Figure, table
 from benchmarks.serving import PATIENCE, Api, api, databases, listeners
 from nas import runner
 from nas.contracts import Report
@@ -63,26 +63,6 @@ class Sizes:
     """Trials of a job that they follow."""
     rounds: int = 3
     """Jobs without listeners and with them, in turn."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    database: str
-    what: str
-    value: float
-    unit: str = ""
-    cpu: float | None = None
-    """The same by CPU time of the process that does the work."""
-    most: float | None = None
-    least: float | None = None
-
-    @property
-    def missed(self) -> bool:
-        """Whether it is not as wanted."""
-        too_much = self.most is not None and self.value > self.most
-        return too_much or (self.least is not None and self.value < self.least)
 
 
 def figures(sizes: Sizes) -> Iterator[Figure]:
@@ -301,25 +281,9 @@ def main() -> None:
     options = vars(parser.parse_args())
     file = options.pop("json")
     before, found = os.getloadavg()[0], list(figures(Sizes(**options)))
-    Console().print(table(found, f"load {before:.1f} before, {os.getloadavg()[0]:.1f} after"))
+    Console().print(table("The service under load", "database", found, before))
     if file:
         file.write_text(json.dumps([asdict(f) for f in found], indent=1), encoding="utf-8")
-
-
-def table(found: Sequence[Figure], load: str) -> Table:
-    made = Table(title=f"The service under load; {load} (a minute's average)", title_justify="left")
-    for column in ("database", "figure", "measured", "by CPU time", "wanted", ""):
-        made.add_column(column, justify="left" if column in ("database", "figure", "") else "right")
-    for f in found:
-        wanted = f"<= {f.most:g}" if f.most is not None else "" if f.least is None else f">= {f.least:g}"
-        cpu = "" if f.cpu is None else shown(f.cpu)
-        measured = f"{shown(f.value)} {f.unit}".rstrip()
-        made.add_row(f.database, f.what, measured, cpu, wanted, "missed" if f.missed else "")
-    return made
-
-
-def shown(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":
