@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import product
 from typing import Any, Literal
 
@@ -97,9 +97,9 @@ class Part:
     """Whether it reads word numbers and nothing else, which are not quantized."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PartGenes:
-    """The policy variables of one part."""
+    """The policy variables of one part; equal to itself alone, and so quickly found again."""
 
     weight: Variable
     scheme: Variable
@@ -125,6 +125,8 @@ class Policy:
 
     def __init__(self, parts: Mapping[str, PartGenes], fine: bool) -> None:
         self._parts = parts
+        self._found: dict[str, PartGenes] = {}
+        """By layers that were asked for: there are few names, and many questions."""
         self.fine = fine
         """Whether parts of a stage may differ."""
         self.floats = all(p.weight.values == (FLOAT_BITS,) for p in parts.values())
@@ -132,6 +134,11 @@ class Policy:
 
     def part(self, layer: str) -> PartGenes:
         """The part that a layer belongs to: its own, one that it is inside of, or the last beside it."""
+        if layer not in self._found:
+            self._found[layer] = self._find(layer)
+        return self._found[layer]
+
+    def _find(self, layer: str) -> PartGenes:
         names = layer.split(".")
         for length in range(len(names), -1, -1):
             inside = ".".join(names[:length])
@@ -168,14 +175,13 @@ class Policy:
 
     def weight_bytes(self, of: Values) -> Callable[[str, Count, Count], Count]:
         """Bytes of a layer's packed weight with its scales and zero points, for a population."""
-        stored: dict[PartGenes, dict[Scheme, Mask]] = {}
+        @cache
+        def schemes(part: PartGenes) -> dict[Scheme, Mask]:
+            return part.schemes(of)
 
         def size(layer: str, entries: Count, outputs: Count) -> Count:
             total = FLOAT_BYTES * entries
-            part = self.part(layer)
-            if part not in stored:
-                stored[part] = part.schemes(of)
-            for scheme, holds in stored[part].items():
+            for scheme, holds in schemes(self.part(layer)).items():
                 total = where(holds, scheme.bytes(entries, outputs), total)
             return total
 
@@ -184,11 +190,11 @@ class Policy:
     def activation_bits(self, of: Values) -> Callable[[str], Count]:
         """Bits of a layer's activations, for a population."""
 
-        def bits(layer: str) -> Count:
-            part = self.part(layer)
+        @cache
+        def of_part(part: PartGenes) -> Count:
             return where(of.among(part.weight, FLOAT_BITS), FLOAT_BITS, of[part.activation])
 
-        return bits
+        return lambda layer: of_part(self.part(layer))
 
     def widths(self, of: Values) -> Callable[[str], list[tuple[Value, Value, Mask]]]:
         """Weight and activation bits that a layer may have, and in which networks of a population it has them."""
