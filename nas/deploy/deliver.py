@@ -117,13 +117,11 @@ def export(
     forms = {number: format_of(path) for number, path in targets.items()}
     folder = f"exports/{secrets.token_hex(8)}"
     with _kept(artifacts) as files:
-        made = make(order, forms, files, folder, executor, observe)
-        return {
-            number: fetch(files, order.job.id, f"{folder}/{number}", targets[number])
-            if isinstance(outcome, Measured)
-            else outcome.reason
-            for number, outcome in made.items()
-        }
+        try:
+            made = make(order, forms, files, folder, executor, observe)
+            return {n: _fetched(files, order.job.id, f"{folder}/{n}", targets[n], o) for n, o in made.items()}
+        finally:
+            files.delete(order.job.id, folder)
 
 
 def make(
@@ -163,15 +161,18 @@ def check_weights(job_id: str, numbers: Sequence[int], weights: Weights, files: 
         raise WrongState(f"there are no {weights} weights of {which}; {NEEDS[weights]} makes them")
 
 
-def fetch(files: Artifacts, job: str, folder: str, target: Path) -> ModelCard:
-    """Move an export from the artifacts to a path, its card beside it."""
+def _fetched(files: Artifacts, job: str, folder: str, target: Path, outcome: Outcome) -> ModelCard | str:
+    """Put what was made at its path, its card beside it; or why it is not there."""
+    if not isinstance(outcome, Measured):
+        return outcome.reason
     with files.open(job, f"{folder}/{CARD}") as stream:
         card = read_card(stream.read())
     with files.open(job, f"{folder}/{MODEL}") as stream:
-        card = hand_out(stream.read(), card, target)
-    for name in (MODEL, CARD):
-        files.delete(job, f"{folder}/{name}")
-    return card
+        content = stream.read()
+    try:
+        return hand_out(content, card, target)
+    except OSError as error:  # the others may fit
+        return f"{target} cannot be written: {error.strerror or error}"
 
 
 def hand_out(content: bytes, card: ModelCard, target: Path) -> ModelCard:

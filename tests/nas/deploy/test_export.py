@@ -144,9 +144,7 @@ def test_a_file_that_fails_its_checks_is_not_handed_out(result: SearchResult, ke
     result.export(0, target, artifacts=artifacts, weights="checkpoint")
 
 
-def test_a_network_that_comes_out_otherwise_is_exported_as_itself(
-    result: SearchResult, tmp_path: Path
-) -> None:
+def test_a_network_that_comes_out_otherwise_is_exported_as_itself(result: SearchResult, tmp_path: Path) -> None:
     """As on a processor of another kind: training again does not reach what the trial reached."""
     trial, evaluator = result.all_trials[0], result.study.evaluator
     assert isinstance(evaluator, TrainingEvaluator)
@@ -265,6 +263,21 @@ def test_files_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"):  # which is no folder
         put_together({tmp_path / "a": b"1", tmp_path / "file" / "b": b"2"})
     assert files(tmp_path) == ["file"]
+
+
+def test_a_file_that_cannot_be_written_does_not_keep_the_others_from_it(
+    result: SearchResult, kept: Path, tmp_path: Path
+) -> None:
+    artifacts = shutil.copytree(kept / "artifacts", tmp_path / "artifacts")
+    (tmp_path / "file").write_bytes(b"")
+    targets = {0: tmp_path / "a.onnx", 1: tmp_path / "file" / "b.onnx"}
+    order = Order(result.job, result.study, [result.all_trials[n] for n in targets])
+    found = export(order, targets, artifacts=Artifacts(str(artifacts)))
+    assert not isinstance(found[0], str)
+    assert str(found[1]).startswith(f"{targets[1]} cannot be written: ")
+    assert targets[0].exists()
+    left = Artifacts(str(artifacts)).list(result.job.id)
+    assert left == [trial_checkpoint(0), trial_checkpoint(1)]
 
 
 def test_a_set_of_files_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
