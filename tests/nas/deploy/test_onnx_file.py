@@ -107,10 +107,11 @@ def small() -> tuple[fx.GraphModule, dict[str, Bits], torch.Tensor]:
     return trained(space, arch), space.policy(arch), random_examples(space, 8)
 
 
-@pytest.mark.parametrize("bits", ANY_BITS, ids=named)
+@pytest.mark.parametrize("bits", [b for i, b in enumerate(ANY_BITS) if i % 5 in (0, 2)], ids=named)
 def test_every_scheme_computes_what_is_simulated(
     bits: Bits, small: tuple[fx.GraphModule, dict[str, Bits], torch.Tensor]
 ) -> None:
+    """Among those tried is each pair of values."""
     model, policy, x = small
     network = on_grids(model, dict.fromkeys(policy, bits))
     file = onnx_file(network, x)
