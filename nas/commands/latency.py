@@ -24,18 +24,32 @@ def latency(
     runtime: Annotated[str, typer.Option(help="onnxruntime or torch; torch runs floats")] = "onnxruntime",
     threads: Annotated[int, typer.Option(help="kept on as many cores")] = 1,
     batch: Annotated[int, typer.Option(help="examples in one run; latency is that of the run")] = 1,
-    seconds: Annotated[float, typer.Option(help="for one measurement, at most")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="for one measurement after the first run, at most")] = 10.0,
+    reference_ms: Annotated[
+        float | None,
+        typer.Option(help="what the reference network counts for; by default what it took here first"),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="a device of NAS_DEVICES measures, and not this host")] = None,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="measurements of each network")] = 1,
     json: Json = False,
 ) -> None:
-    """Measure latency: one network at a time, repeated until its 95 % interval is within 5 %, drift corrected."""
+    """Measure latency: one network at a time, repeated until its 95 % interval is within 3 %, drift corrected."""
     from nas.evaluators.infeasible import Infeasible
-    from search_spaces import BuildError
+    from nas.latency.hosts import too_many
+    from search_spaces import BuildError, SpecError
 
     with faults_told(json):
-        settings = _settings(runtime, threads, batch, seconds, device)
+        settings = _settings(
+            runtime=runtime,
+            threads=threads,
+            batch=batch,
+            seconds=seconds,
+            reference_ms=reference_ms,
+            device=device,
+        )
         found = load(space)
+        if device is None and (faults := too_many(threads)):
+            raise SpecError(faults)
         gauge = settings.gauge(found)
         archs = {a.key: a for a in (architecture(found, values or [], seed, i) for i in range(n))}
     if len(archs) < n:
@@ -74,14 +88,13 @@ def agreement(measurements: Sequence[Sequence[dict[str, Any]]]) -> float | None:
     return statistics.fmean(float(kendalltau(a, b).statistic) for a, b in combinations(repeats, 2))
 
 
-def _settings(runtime: str, threads: int, batch: int, seconds: float, device: str | None) -> LatencySettings:
+def _settings(**given: object) -> LatencySettings:
     """The same settings as in a document. Raises `SpecError`."""
     from pydantic import ValidationError
 
     from nas.evaluators.latency import LatencySettings
     from search_spaces.faults import spec_error
 
-    given = {"runtime": runtime, "threads": threads, "batch": batch, "seconds": seconds, "device": device}
     try:
         return LatencySettings.model_validate(given)
     except ValidationError as error:

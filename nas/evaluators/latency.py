@@ -13,8 +13,9 @@ from typing_extensions import override
 from nas.config import Config, EvaluatorSettings
 from nas.evaluators.infeasible import Infeasible
 from nas.latency import devices, hosts
-from nas.latency.devices import Device, NoAnswer
-from nas.latency.protocol import Protocol
+from nas.latency.asked import NoAnswer
+from nas.latency.devices import Device
+from nas.latency.protocol import Protocol, TooSlow
 from nas.latency.runtimes import RuntimeName
 from nas.remarks import remark
 from nas.trial import Proposal
@@ -35,7 +36,17 @@ class LatencySettings(Config):
     threads: int = Field(default=1, ge=1, le=1024, description="threads, kept on as many cores")
     batch: int = Field(default=1, ge=1, le=65536, description="examples in one run; latency is that of the run")
     seconds: float = Field(
-        default=PROTOCOL.seconds, gt=0, le=3600, description="for one measurement, at most, beside waiting"
+        default=PROTOCOL.seconds,
+        gt=0,
+        le=3600,
+        description="for one measurement after the first run, at most; a network too slow for that is infeasible",
+    )
+    reference_ms: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="what the reference network counts for, so that numbers of several hosts have one unit; "
+        "by default what it took on the host when that was first measured",
     )
     device: str | None = Field(
         default=None, description="a device of the operator, which takes the ONNX file and measures by itself"
@@ -43,7 +54,7 @@ class LatencySettings(Config):
 
     @model_validator(mode="after")
     def _one_protocol(self) -> LatencySettings:
-        ours = ("runtime", "threads", "batch", "seconds")
+        ours = ("runtime", "threads", "batch", "seconds", "reference_ms")
         fields = LatencySettings.model_fields
         given = [name for name in ours if getattr(self, name) != fields[name].default]
         if self.device is not None and given:
@@ -54,12 +65,18 @@ class LatencySettings(Config):
         """What measures networks of this space; the device's description is settled here.
 
         Raises:
-            SpecError: as `faults` tells.
+            SpecError: as `faults` tells, and where the device's headers lack their environment variables here.
         """
         if faults := self.faults(space):
             raise SpecError(faults)
         assert isinstance(space, DeclaredSpace)
-        return Gauge(space, self, devices.device(self.device) if self.device else None)
+        device = devices.device(self.device) if self.device else None
+        try:
+            if device:
+                device.credentials()
+        except SpecError as error:
+            raise SpecError.at("device", "; ".join(map(str, error.faults))) from None
+        return Gauge(space, self, device)
 
     def given(self) -> frozenset[str]:
         """The metrics of a measurement."""
@@ -88,8 +105,9 @@ class Gauge:
         """The metrics of one more measurement; protocol, versions and the like become a line of the trial's log.
 
         Raises:
-            Infeasible: where the device does not tell.
+            Infeasible: where the device does not tell, or the network is too slow to be measured in its time.
             BuildError: where there is no such network.
+            SpecError: where this host lacks cores, or the environment variables of the device's headers.
         """
         found = self.measurement(arch)
         remark(f"latency: {json.dumps(found)}")
@@ -103,8 +121,11 @@ class Gauge:
         from nas.latency.measured import Setting, measured
 
         by = self.settings
-        setting = Setting(by.runtime, by.threads, by.batch)
-        return measured(self.space, arch, setting, Protocol(seconds=by.seconds)).dump()
+        setting = Setting(by.runtime, by.threads, by.batch, by.reference_ms)
+        try:
+            return measured(self.space, arch, setting, Protocol(seconds=by.seconds)).dump()
+        except TooSlow as error:
+            raise Infeasible(f"latency: {error}; more seconds are needed") from None
 
     def _there(self, device: Device, arch: Architecture) -> dict[str, Any]:
         from nas.deploy.onnx_file import untrained_file
@@ -148,6 +169,6 @@ class LatencyEvaluator:
         """`latency_ms`, and on this host `latency_interval_ms`, half of its 95 % confidence interval.
 
         Raises:
-            Infeasible: where the device does not tell.
+            Infeasible: where the device does not tell, or the network is too slow to be measured in its time.
         """
         return self.gauge(proposal.architecture)

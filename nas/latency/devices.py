@@ -16,35 +16,22 @@ import json
 import math
 import os
 import re
-import select
-import signal
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.latency.asked import ALLOWED, NoAnswer, by_command, by_post
 from search_spaces import Fault, SpecError
 from search_spaces.faults import did_you_mean, show, spec_error
 from search_spaces.load import read_document
 
-if TYPE_CHECKING:
-    import httpx
-
 VARIABLE = "NAS_DEVICES"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-FILE = "{file}"
-MOST = 2**20
-"""Bytes of an answer that are read."""
-ALLOWED = '{"latency_ms": NUMBER}, a number above 0'
-
-
-class NoAnswer(Exception):
-    """The device did not say how long the network takes there, and why not as far as that is known."""
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 class Device(BaseModel):
@@ -61,7 +48,9 @@ class Device(BaseModel):
     headers: Mapping[str, str] = Field(
         default_factory=dict, description="of such requests: environment variables that hold them, by name"
     )
-    timeout: float = Field(default=60, gt=0, allow_inf_nan=False, description="seconds until it has answered")
+    timeout: float = Field(
+        default=60, gt=0, allow_inf_nan=False, description="seconds until its whole answer is there"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Device:
@@ -71,6 +60,16 @@ class Device(BaseModel):
             raise ValueError("headers are of an url; a command has none")
         return self
 
+    @field_validator("headers")
+    @classmethod
+    def _variables(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, variable in headers.items():
+            if not HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{show(name)} is no name of a header")
+            if not VARIABLE_NAME.fullmatch(variable):  # it may well be the secret itself, so it is not shown
+                raise ValueError(f"{name} needs the name of an environment variable; its value is given there")
+        return headers
+
     def ask(self, file: bytes) -> dict[str, Any]:
         """What the device says of an ONNX file: `latency_ms`, finite and positive, and whatever else.
 
@@ -78,52 +77,27 @@ class Device(BaseModel):
             NoAnswer: in words that tell what it did instead.
             SpecError: where a header's variable is not set here.
         """
-        return _read(self._run(file) if self.command else self._post(file))
-
-    def _run(self, file: bytes) -> bytes:
-        assert self.command is not None
-        end = time.monotonic() + self.timeout
-        with tempfile.NamedTemporaryFile(suffix=".onnx") as kept:
-            kept.write(file)
-            kept.flush()
-            kept.seek(0)
-            command = [part.replace(FILE, kept.name) for part in self.command]
-            with _started(command, None if command != list(self.command) else kept) as process:
-                assert process.stdout is not None
-                answer = _output(process.stdout.fileno(), end, self.timeout)
-                try:
-                    code = process.wait(max(0.0, end - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    raise NoAnswer(_late(self.timeout)) from None
-        if code:
-            raise NoAnswer(f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}")
-        return answer
-
-    def _post(self, file: bytes) -> bytes:
-        import httpx
-
-        assert self.url is not None
-        plain = {"Content-Type": "application/octet-stream", "Accept-Encoding": "identity"}
-        headers = {**plain, **self._headers()}
-        end = time.monotonic() + self.timeout
         try:
-            with (
-                httpx.Client(timeout=self.timeout, trust_env=False) as client,
-                client.stream("POST", self.url, content=file, headers=headers) as response,
-            ):
-                if response.status_code != httpx.codes.OK:
-                    raise NoAnswer(f"answered with status {response.status_code}")
-                return _body(response, end, self.timeout)
-        except httpx.TimeoutException:
-            raise NoAnswer(_late(self.timeout)) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise NoAnswer(f"cannot be reached: {error}") from None
+            return _read(self._answer(file))
+        except TimeoutError:
+            raise NoAnswer(f"did not answer within {self.timeout:g} s") from None
 
-    def _headers(self) -> dict[str, str]:
-        missing = [v for v in self.headers.values() if v not in os.environ]
-        if missing:
-            raise SpecError.at(missing[0], "is not set here; a header of the device is read from it")
-        return {name: os.environ[v] for name, v in self.headers.items()}
+    def credentials(self) -> dict[str, str]:
+        """The headers, as the environment has them here; to be called early, so that nothing starts without them.
+
+        Raises:
+            SpecError: naming each variable that is not set here, or holds what cannot stand in a header.
+        """
+        faults = [Fault(variable, found) for variable in self.headers.values() if (found := _unusable(variable))]
+        if faults:
+            raise SpecError(faults)
+        return {name: os.environ[variable] for name, variable in self.headers.items()}
+
+    def _answer(self, file: bytes) -> bytes:
+        if self.command:
+            return by_command(self.command, file, self.timeout)
+        assert self.url is not None
+        return by_post(self.url, self.credentials(), file, self.timeout)
 
 
 def devices() -> dict[str, Device]:
@@ -183,51 +157,13 @@ def _device(profile: object) -> Device:
         raise spec_error(error, Device, profile) from None
 
 
-@contextmanager
-def _started(command: list[str], file: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, in a group of its own that is killed in the end, whatever it has started."""
-    try:
-        process = subprocess.Popen(
-            command, stdin=file or subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
-        )
-    except OSError as error:
-        raise NoAnswer(f"{command[0]} cannot be started: {error.strerror}") from None
-    try:
-        yield process
-    finally:
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def _output(descriptor: int, end: float, timeout: float) -> bytes:
-    """All that is written until its end. Raises `NoAnswer` where that is too much, or takes too long."""
-    found = b""
-    while True:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
-        if not ready:
-            raise NoAnswer(_late(timeout))
-        part = os.read(descriptor, 2**16)
-        if not part:
-            return found
-        found = _joined(found, part)
-
-
-def _body(response: httpx.Response, end: float, timeout: float) -> bytes:
-    found = b""
-    for part in response.iter_raw():
-        found = _joined(found, part)
-        if time.monotonic() > end:  # httpx's own limit is for the time between two bytes
-            raise NoAnswer(_late(timeout))
-    return found
-
-
-def _joined(found: bytes, part: bytes) -> bytes:
-    if len(found) + len(part) > MOST:
-        raise NoAnswer(f"answered with more than {MOST:,} bytes; allowed: {ALLOWED}")
-    return found + part
+def _unusable(variable: str) -> str | None:
+    """Why a variable cannot fill a header, if so; never with its value, which is a secret."""
+    if variable not in os.environ:
+        return "is not set here; a header of the device is read from it"
+    if not HEADER_VALUE.fullmatch(os.environ[variable]):
+        return "cannot stand in a header; allowed: printable ASCII characters, no space at either end"
+    return None
 
 
 def _read(answer: bytes) -> dict[str, Any]:
@@ -243,7 +179,3 @@ def _read(answer: bytes) -> dict[str, Any]:
     if not (math.isfinite(number) and number > 0):
         raise NoAnswer(f"answered a latency of {number:g} ms; allowed: {ALLOWED}")
     return {**found, "latency_ms": number}
-
-
-def _late(timeout: float) -> str:
-    return f"did not answer within {timeout:g} s"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nas.latency import hosts
+from nas.latency import hosts, kept
 from nas.latency.protocol import Clocks, Latency, Protocol, measure, standard_of
 from nas.latency.runtimes import Load, RuntimeName, prepared, threaded, versions
+from search_spaces import SpecError
 from search_spaces.architecture import Architecture
 from search_spaces.declared import DeclaredSpace
 from search_spaces.load import load_space
@@ -42,6 +44,8 @@ class Setting:
     threads: int = 1
     batch: int = 1
     """Examples in one run; latency is that of the run."""
+    reference_ms: float | None = None
+    """Milliseconds that the reference network counts for; None: what it took here when that was first measured."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Measurement:
     device: str
     versions: dict[str, str]
     standard: float
-    """Milliseconds that the reference network counts for on this host."""
+    """Milliseconds that the reference network counts for."""
     clock: str
     """Which times the runs: the thread's own, or the one on the wall."""
 
@@ -73,7 +77,8 @@ def measured(
     arch: Architecture,
     setting: Setting,
     protocol: Protocol,
-    place: Path = hosts.PLACE,
+    locks: Path = hosts.PLACE,
+    numbers: Path | None = None,
 ) -> Measurement:
     """Build the network with random weights, wait for this host's turn, and measure.
 
@@ -82,26 +87,46 @@ def measured(
         arch: the network.
         setting: what runs it, and how.
         protocol: when the measurement is done.
-        place: of the host's lock, and of what its reference network takes.
+        locks: the folder of the host's lock.
+        numbers: the folder of what the reference network takes; this user's own where it is None.
 
     Raises:
         BuildError: where there is no such network.
+        TooSlow: where its runs do not fit into the time of a measurement.
+        SpecError: where there are not enough cores for the threads, or the folder cannot be used.
     """
     runtime, threads = setting.runtime, setting.threads
+    if faults := hosts.too_many(threads):
+        raise SpecError(faults)
     device, libraries = hosts.device(), versions(runtime)
-    about = [runtime, threads, libraries, device, REFERENCE, protocol.block, protocol.group]
     clock, clocks = ("thread", ALONE) if threads == 1 else ("wall", Clocks())
-    load, load_reference = prepared(runtime, space, arch, setting.batch), reference(runtime)
-    with hosts.turn(place=place), hosts.pinned(threads) as cores, threaded(runtime, threads):
-        run, beside = load(threads), load_reference(threads)
-        standard = hosts.kept(about, lambda: standard_of(beside, protocol, clocks), place)
+    load, known = prepared(runtime, space, arch, setting.batch), reference(runtime)
+    of = {"runtime": runtime, "threads": threads, "versions": libraries, "device": device, "network": known.digest}
+    with hosts.turn(place=locks), hosts.pinned(threads) as cores, threaded(runtime, threads):
+        run, beside = load(threads), known.load(threads)
+        standard = setting.reference_ms or kept.kept(
+            of, lambda: standard_of(beside, Protocol(), clocks), numbers or kept.place()
+        )
         latency = measure(run, beside, standard, protocol, clocks)
     return Measurement(latency, setting, protocol, cores, device, libraries, standard, clock)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The reference network, to be loaded, and what tells it from any other."""
+
+    load: Load
+    digest: str
+    """SHA-256 of its ONNX file: drawn by a fixed seed, so it changes only with what is calculated."""
+
+
 @cache
-def reference(runtime: RuntimeName) -> Load:
+def reference(runtime: RuntimeName) -> Reference:
     """The reference network; built once in a process."""
+    from nas.deploy.onnx_file import untrained_file
+
     space = load_space(REFERENCE)
     assert isinstance(space, DeclaredSpace)
-    return prepared(runtime, space, space.architecture({}), 1)
+    arch = space.architecture({})
+    digest = hashlib.sha256(untrained_file(space, arch)).hexdigest()
+    return Reference(prepared(runtime, space, arch, 1), digest)

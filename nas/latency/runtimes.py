@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from nas.latency.protocol import Run
 from search_spaces.architecture import Architecture
-from search_spaces.declared import DeclaredSpace
+from search_spaces.declared import DeclaredSpace, ImageSection
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RuntimeName: TypeAlias = Literal["onnxruntime", "torch"]
 Load: TypeAlias = Callable[[int], Run]
@@ -36,6 +39,17 @@ def versions(runtime: RuntimeName) -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES[runtime]}
 
 
+def examples(space: DeclaredSpace, count: int) -> Tensor:
+    """What networks of the space read: images, or word numbers; always the same, from a generator of their own."""
+    import torch
+
+    own, document = torch.Generator().manual_seed(0), space.document
+    if isinstance(document, ImageSection):
+        return torch.randn(count, *document.input, generator=own)
+    text = document.input  # type: ignore[attr-defined]
+    return torch.randint(text.vocabulary, (count, text.length), generator=own)
+
+
 @contextmanager
 def threaded(runtime: RuntimeName, threads: int) -> Iterator[None]:
     """In the body torch calculates in so many threads; ONNX Runtime is told when it loads a network."""
@@ -55,9 +69,9 @@ def threaded(runtime: RuntimeName, threads: int) -> Iterator[None]:
 def _onnx(space: DeclaredSpace, arch: Architecture, batch: int) -> Load:
     import onnxruntime  # type: ignore[import-untyped]
 
-    from nas.deploy.onnx_file import random_examples, untrained_file
+    from nas.deploy.onnx_file import untrained_file
 
-    file, x = untrained_file(space, arch), random_examples(space, batch).numpy()
+    file, x = untrained_file(space, arch), examples(space, batch).numpy()
 
     def load(threads: int) -> Run:
         options = onnxruntime.SessionOptions()
@@ -73,12 +87,12 @@ def _onnx(space: DeclaredSpace, arch: Architecture, batch: int) -> Load:
 def _torch(space: DeclaredSpace, arch: Architecture, batch: int) -> Load:
     import torch
 
-    from nas.deploy.onnx_file import random_examples
     from nas.evaluators.quantize import folded
     from predictors.threads import seeded_torch
 
     with seeded_torch(0):
-        model, x = folded(space.build(arch)), random_examples(space, batch)  # type: ignore[arg-type]
+        model = folded(space.build(arch))  # type: ignore[arg-type]
+    x = examples(space, batch)
 
     def run() -> object:
         with torch.inference_mode():

@@ -16,9 +16,11 @@ import nas
 from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.latency import LatencyConfig, LatencySettings
 from nas.evaluators.repeats import measure
+from nas.hardware import usable_cores
 from nas.job import JobSpec
 from nas.latency.measured import Setting, measured
 from nas.latency.protocol import Protocol
+from nas.latency.runtimes import examples, prepared
 from nas.remarks import remarks
 from nas.storage import open_store
 from nas.trial import Proposal
@@ -34,6 +36,12 @@ if len(data) % 3 == 0:
     raise SystemExit(5)
 print('{"latency_ms": %d.5, "runtime": "lab 1.0"}' % (len(data) // 1000))
 """
+
+
+@pytest.fixture(autouse=True)
+def _kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the reference takes is found once for all tests, and not kept for later."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "kept"))
 
 
 @pytest.fixture
@@ -52,6 +60,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             {
                 "lab": {"command": [sys.executable, str(tmp_path / "lab.py"), "{file}"], "timeout": 60},
                 "gone": {"url": "http://127.0.0.1:1/latency", "timeout": 60},
+                "board": {"url": "http://127.0.0.1:1/latency", "headers": {"Authorization": "BOARD_TOKEN"}},
             }
         )
     )
@@ -67,10 +76,72 @@ def test_a_measurement_says_what_belongs_to_the_number(runtime: Any, space: Decl
     assert found["latency_interval_ms"] >= 0
     assert (found["runtime"], found["threads"], found["batch"], found["clock"]) == (runtime, 1, 2, "thread")
     assert found["versions"][runtime]
-    assert found["protocol"]["precision"] == 0.05
+    assert found["protocol"]["precision"] == 0.03
     assert json.loads(json.dumps(found)) is not None
     again = measured(space, arch, Setting(runtime, batch=2), Protocol(seconds=0.2), tmp_path).dump()
     assert again["reference_ms"] == found["reference_ms"]
+
+
+def test_numbers_are_in_units_of_the_reference(space: DeclaredSpace, tmp_path: Path) -> None:
+    """With what it counts for in the document, nothing is kept, and hosts need not agree about anything else."""
+    (arch,) = space.sample(1, 0)
+    protocol, numbers = Protocol(seconds=0.2), tmp_path / "numbers"
+    found = measured(space, arch, Setting(reference_ms=1e6), protocol, tmp_path, numbers)
+    assert found.standard == 1e6
+    assert found.latency.milliseconds > 1e4
+    assert found.dump()["reference_ms"] == 1e6
+    assert not numbers.exists()
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_whoever_draws_beside_a_measurement_goes_on_as_before(runtime: Any, space: DeclaredSpace) -> None:
+    import torch
+
+    (arch,) = space.sample(1, 0)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    prepared(runtime, space, arch, 2)
+    assert torch.equal(torch.rand(4), expected)
+    assert torch.equal(examples(space, 2), examples(space, 2))
+
+
+def test_a_network_too_slow_for_its_time_is_infeasible(space: DeclaredSpace) -> None:
+    gauge = LatencySettings(seconds=1e-6).gauge(space)
+    with pytest.raises(Infeasible, match=r"^latency: one run takes [\d.e-]+ s; .* fit into 1e-06 s; more seconds"):
+        gauge(space.sample(1, 0)[0])
+
+
+def test_more_threads_than_cores_are_no_fault_of_the_network() -> None:
+    cores = usable_cores()
+    with pytest.raises(
+        nas.SearchFailed, match=f"threads: {cores + 1} is more than .* on this host; allowed: 1 to {cores}"
+    ) as told:
+        nas.search(
+            space="digits-tiny",
+            objectives=["min latency_ms"],
+            evaluator={**QUICK, "threads": cores + 1},
+            searcher="random",
+            executor="inline",
+            max_trial_count=1,
+        )
+    assert [t.state.value for t in told.value.result.all_trials] == ["FAILED"]
+
+
+def test_headers_are_looked_for_before_the_search_starts(lab: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {
+        "space": "digits-tiny",
+        "objectives": ["min latency_ms"],
+        "evaluator": {"kind": "latency", "device": "board"},
+        "executor": "inline",
+        "max_trial_count": 1,
+    }
+    monkeypatch.delenv("BOARD_TOKEN", raising=False)
+    with pytest.raises(SpecError, match=r"device: BOARD_TOKEN: is not set here; a header of the device"):
+        nas.search(**asked)
+    monkeypatch.setenv("BOARD_TOKEN", "t")
+    (trial,) = nas.search(**asked).all_trials
+    assert "device board cannot be reached" in str(trial.reason)
 
 
 def test_the_larger_of_two_networks_takes_longer(space: DeclaredSpace, tmp_path: Path) -> None:
@@ -88,6 +159,8 @@ def test_the_larger_of_two_networks_takes_longer(space: DeclaredSpace, tmp_path:
 def test_a_network_is_measured_with_several_threads_on_the_wall_clock(
     space: DeclaredSpace, tmp_path: Path
 ) -> None:
+    if usable_cores() < 2:
+        pytest.skip("there is one core")
     found = measured(space, space.sample(1, 0)[0], Setting(threads=2), Protocol(seconds=0.2), tmp_path)
     assert (found.clock, found.setting.threads) == ("wall", 2)
 
@@ -180,7 +253,10 @@ class Own(Space):
 @pytest.mark.parametrize(
     ("evaluator", "said"),
     [
-        ({"device": "lap"}, "evaluator.device: 'lap' is no device; there are: lab, gone; did you mean \"lab\"?"),
+        (
+            {"device": "lap"},
+            "evaluator.device: 'lap' is no device; there are: lab, gone, board; did you mean \"lab\"?",
+        ),
         (
             {"device": "lab", "threads": 2},
             "evaluator: threads is given beside device, which measures in its own way",
@@ -189,7 +265,7 @@ class Own(Space):
         ({"runtime": "tflite"}, "evaluator.runtime: 'tflite' is not allowed"),
         (
             {"thread": 1},
-            "evaluator.thread: unknown key; allowed: runtime, threads, batch, seconds, device",
+            "evaluator.thread: unknown key; allowed: runtime, threads, batch, seconds, reference_ms, device",
         ),
     ],
 )
@@ -228,6 +304,9 @@ def test_the_command(lab: str, tmp_path: Path) -> None:
     assert "latency_ms" in one.stdout
     asked = run("digits-tiny", "--device", "gone")
     assert (asked.exit_code, "error: device gone cannot be reached" in asked.stderr) == (1, True)
+    many = run("digits-tiny", "--threads", "1000", "--json")
+    assert many.exit_code == 2
+    assert json.loads(many.stdout)["faults"][0]["path"] == "threads"
     refused = run("digits-tiny", "--runtime", "tflite", "--json")
     assert refused.exit_code == 2
     assert json.loads(refused.stdout)["faults"][0]["path"] == "runtime"

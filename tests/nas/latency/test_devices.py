@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -17,7 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.latency.devices import MOST, Device, NoAnswer, device, devices, names
+from nas.latency.asked import MOST, NoAnswer
+from nas.latency.devices import Device, device, devices, names
 from search_spaces import SpecError
 
 FILE = b"\x08\x0aonnx" * 50_000
@@ -52,6 +56,12 @@ class Board(BaseHTTPRequestHandler):
         while not Board.leave.wait(0.05):
             self.wfile.write(b" ")
 
+    def drip_headers(self) -> None:
+        """The same within the head of the answer."""
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Waiting: ")
+        while not Board.leave.wait(0.05):
+            self.wfile.write(b"x")
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -66,6 +76,7 @@ Board.answers = {
     "/fast": lambda board: board.answer(b'{"latency_ms": 1.5, "chip": "x1"}'),
     "/silent": lambda board: Board.leave.wait(30) and None,
     "/drip": Board.drip,
+    "/drip-headers": Board.drip_headers,
     "/garbage": lambda board: board.answer(b"<html>busy</html>"),
     "/negative": lambda board: board.answer(b'{"latency_ms": -2}'),
     "/error": lambda board: board.answer(b'{"latency_ms": 2}', 503),
@@ -101,7 +112,11 @@ def test_an_endpoint_gets_the_file_and_headers_from_the_environment(
 ) -> None:
     asked = Device(url=f"{board}/fast", headers={"Authorization": "BOARD_TOKEN"}, timeout=20)
     with pytest.raises(SpecError, match="BOARD_TOKEN: is not set here"):
+        asked.credentials()
+    monkeypatch.setenv("BOARD_TOKEN", "Bearer secret\n")
+    with pytest.raises(SpecError, match="BOARD_TOKEN: cannot stand in a header; allowed: printable") as told:
         asked.ask(FILE)
+    assert "secret" not in str(told.value)
     monkeypatch.setenv("BOARD_TOKEN", "Bearer secret")
     assert asked.ask(FILE) == {"latency_ms": 1.5, "chip": "x1"}
     assert Board.seen == [("Bearer secret", FILE)]
@@ -112,6 +127,7 @@ def test_an_endpoint_gets_the_file_and_headers_from_the_environment(
     [
         ("import time; time.sleep(60)", "did not answer within 0.4 s"),
         ("import os, time; os.close(1); time.sleep(60)", "did not answer within 0.4 s"),
+        ("import time\nwhile True: print(flush=True); time.sleep(0.001)", "did not answer within 0.4 s"),
         ("while True: print('x' * 100_000)", "answered with more than 1,048,576 bytes"),
         ("print('warming up')", "answered 'warming up"),
         ("pass", "answered ''"),
@@ -122,14 +138,37 @@ def test_an_endpoint_gets_the_file_and_headers_from_the_environment(
         ("print('{\"ms\": 1}')", 'answered \'{"ms": 1}'),
         ("print('{\"latency_ms\": 1}'); raise SystemExit(3)", "exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
+        ("import os; os.kill(os.getpid(), 35)", "ended by signal 35"),
     ],
 )
 def test_a_command_that_does_not_tell(code: str, said: str) -> None:
-    slow = "sleep(60)" in code
+    slow = "within" in said
     with pytest.raises(NoAnswer) as told:
         command(code, timeout=0.4 if slow else 20).ask(FILE)
     assert said in str(told.value)
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_device_is_asked_with_many_files_open() -> None:
+    """A descriptor beyond 1023 is a descriptor like any other."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] != resource.RLIM_INFINITY and before[1] < 1200:
+        pytest.skip("the system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 1200), before[1]))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+    try:
+        assert command("print('{\"latency_ms\": 3}')").ask(FILE) == {"latency_ms": 3.0}
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_an_endpoint_is_asked_from_within_an_event_loop(board: str) -> None:
+    async def ask() -> Any:
+        return Device(url=f"{board}/fast", timeout=20).ask(FILE)
+
+    assert asyncio.run(ask()) == {"latency_ms": 1.5, "chip": "x1"}
 
 
 def test_what_is_no_program_cannot_be_started() -> None:
@@ -153,6 +192,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) 
     [
         ("silent", "did not answer within 0.4 s"),
         ("drip", "did not answer within 0.4 s"),
+        ("drip-headers", "did not answer within 0.4 s"),
         ("garbage", "answered '<html>busy</html>'"),
         ("negative", "answered a latency of -2 ms"),
         ("error", "answered with status 503"),
@@ -163,7 +203,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) 
 )
 def test_an_endpoint_that_does_not_tell(board: str, path: str, said: str) -> None:
     with pytest.raises(NoAnswer) as told:
-        Device(url=f"{board}/{path}", timeout=0.4 if path in ("silent", "drip") else 20).ask(FILE)
+        Device(url=f"{board}/{path}", timeout=0.4 if "within" in said else 20).ask(FILE)
     assert said in str(told.value)
 
 
@@ -224,6 +264,11 @@ def test_the_operator_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("phone: {command: [x], timeout: .inf}", "NAS_DEVICES.phone.timeout: inf is not allowed"),
         ("phone: {url: 'file:///etc/passwd'}", "NAS_DEVICES.phone.url: 'file:///etc/passwd' is not allowed"),
         ("phone: {command: [x], headers: {a: B}}", "NAS_DEVICES.phone: headers are of an url"),
+        ("b: {url: 'http://x', headers: {'a b': C}}", "NAS_DEVICES.b.headers: 'a b' is no name of a header"),
+        (
+            "b: {url: 'http://x', headers: {Authorization: Bearer t0k}}",
+            "NAS_DEVICES.b.headers: Authorization needs the name of an environment variable",
+        ),
         ("'../x': {command: [x]}", "NAS_DEVICES.../x: is no name of a device"),
         (
             "phone: {comand: [x]}",
@@ -243,6 +288,7 @@ def test_faults_of_the_operator_s_file(
     with pytest.raises(SpecError) as told:
         devices()
     assert said in str(told.value)
+    assert "t0k" not in str(told.value)
     assert names() == []
 
 

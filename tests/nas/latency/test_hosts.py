@@ -7,12 +7,14 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from nas.hardware import processor, usable_cores
 from nas.latency import hosts
 
 HOLD = """
@@ -111,25 +113,39 @@ def test_a_lock_is_never_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_what_is_found_once_is_kept_for_all(tmp_path: Path) -> None:
-    numbers = iter([3.25, 4.0, 5.0])
-
-    def found() -> float:
-        return next(numbers)
-
-    assert [hosts.kept(["torch", 1], found, tmp_path) for _ in range(3)] == [3.25] * 3
-    assert hosts.kept(["torch", 2], found, tmp_path) == 4.0
-    (kept,) = (p for p in tmp_path.iterdir() if "3.25" in p.read_text())
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o644
-    for broken in ("", "{", "[]", '{"number": "x"}', '{"number": -1}', '{"number": 1e999}'):
-        kept.write_text(broken)
-        assert hosts.kept(["torch", 1], lambda: 7.0, tmp_path) == 7.0
-        assert hosts.kept(["torch", 1], found, tmp_path) == 7.0
-    assert len(list(tmp_path.iterdir())) == 2
+def test_a_lock_is_never_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "nas-latency-host.lock")
+    with pytest.raises(OSError, match="is no plain file"), hosts.turn(place=tmp_path):
+        pass
 
 
-def test_a_place_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
-    assert hosts.kept("x", lambda: 2.0, tmp_path / "nowhere") == 2.0
+def test_who_waits_for_a_lock_that_is_swept_away_takes_the_new_one(tmp_path: Path) -> None:
+    lock = tmp_path / "nas-latency-host.lock"
+    with holder(tmp_path) as first:
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path), "host"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stdin is not None
+        assert waiting.stdout is not None
+        try:
+            _until_open(waiting.pid, lock)
+            lock.unlink()
+            assert first.stdin is not None
+            first.stdin.close()
+            assert waiting.stdout.readline() == "held\n"
+            assert taken(tmp_path)
+        finally:
+            waiting.kill()
+            waiting.communicate()
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    assert hosts.too_many(usable_cores()) == []
+    (fault,) = hosts.too_many(usable_cores() + 1)
+    assert (fault.path, "allowed: 1 to" in fault.message) == ("threads", True)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system pins no threads")
@@ -141,6 +157,22 @@ def test_threads_are_pinned_for_a_while() -> None:
     with hosts.pinned(4096) as cores:
         assert set(cores) == before
     assert os.sched_getaffinity(0) == before
+
+
+def test_a_device_is_told_by_its_processor() -> None:
+    assert processor()
+    assert hosts.device().startswith(processor())
+
+
+def _until_open(pid: int, path: Path) -> None:
+    """Until the process has the file open."""
+    end = time.monotonic() + 60
+    while True:
+        with suppress(OSError):
+            if any(path.samefile(f) for f in Path(f"/proc/{pid}/fd").iterdir() if f.exists()):
+                return
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def _umask() -> int:
