@@ -32,14 +32,14 @@ def untrained_file(space: DeclaredSpace, arch: Architecture, seed: int = 0) -> b
     """The file of a network with random weights, which is as fast and as large as a trained one."""
     with seeded_torch(seed):
         model = space.build(arch)
-        example = random_examples(space, 1)
+    example = random_examples(space, 1)
     return onnx_file(quantized(model, space.policy(arch), [example]), example)
 
 
-def random_examples(space: DeclaredSpace, count: int) -> Tensor:
-    """What networks of the space read: images, or word numbers."""
-    document = space.document
+def random_examples(space: DeclaredSpace, count: int, seed: int = 0) -> Tensor:
+    """What networks of the space read: images, or word numbers. Touches no global generator."""
+    document, generator = space.document, torch.Generator().manual_seed(seed)
     if isinstance(document, ImageSection):
-        return torch.randn(count, *document.input)
+        return torch.randn(count, *document.input, generator=generator)
     text = document.input  # type: ignore[attr-defined]
-    return torch.randint(text.vocabulary, (count, text.length))
+    return torch.randint(text.vocabulary, (count, text.length), generator=generator)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from nas.latency.protocol import Run
 from search_spaces.architecture import Architecture
-from search_spaces.declared import DeclaredSpace, ImageSection
+from search_spaces.declared import DeclaredSpace
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 RuntimeName: TypeAlias = Literal["onnxruntime", "torch"]
 Load: TypeAlias = Callable[[int], Run]
@@ -39,17 +39,6 @@ def versions(runtime: RuntimeName) -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES[runtime]}
 
 
-def examples(space: DeclaredSpace, count: int) -> Tensor:
-    """What networks of the space read: images, or word numbers; always the same, from a generator of their own."""
-    import torch
-
-    own, document = torch.Generator().manual_seed(0), space.document
-    if isinstance(document, ImageSection):
-        return torch.randn(count, *document.input, generator=own)
-    text = document.input  # type: ignore[attr-defined]
-    return torch.randint(text.vocabulary, (count, text.length), generator=own)
-
-
 @contextmanager
 def threaded(runtime: RuntimeName, threads: int) -> Iterator[None]:
     """In the body torch calculates in so many threads; ONNX Runtime is told when it loads a network."""
@@ -69,9 +58,9 @@ def threaded(runtime: RuntimeName, threads: int) -> Iterator[None]:
 def _onnx(space: DeclaredSpace, arch: Architecture, batch: int) -> Load:
     import onnxruntime  # type: ignore[import-untyped]
 
-    from nas.deploy.onnx_file import untrained_file
+    from nas.deploy.onnx_file import random_examples, untrained_file
 
-    file, x = untrained_file(space, arch), examples(space, batch).numpy()
+    file, x = untrained_file(space, arch), random_examples(space, batch).numpy()
 
     def load(threads: int) -> Run:
         options = onnxruntime.SessionOptions()
@@ -87,12 +76,13 @@ def _onnx(space: DeclaredSpace, arch: Architecture, batch: int) -> Load:
 def _torch(space: DeclaredSpace, arch: Architecture, batch: int) -> Load:
     import torch
 
+    from nas.deploy.onnx_file import random_examples
     from nas.evaluators.quantize import folded
     from predictors.threads import seeded_torch
 
     with seeded_torch(0):
         model = folded(space.build(arch))  # type: ignore[arg-type]
-    x = examples(space, batch)
+    x = random_examples(space, batch)
 
     def run() -> object:
         with torch.inference_mode():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import nas
+from nas.deploy.onnx_file import random_examples
 from nas.evaluators.infeasible import Infeasible
 from nas.evaluators.latency import LatencyConfig, LatencySettings
 from nas.evaluators.repeats import measure
@@ -20,7 +21,7 @@ from nas.hardware import usable_cores
 from nas.job import JobSpec
 from nas.latency.measured import Setting, measured
 from nas.latency.protocol import Protocol
-from nas.latency.runtimes import examples, prepared
+from nas.latency.runtimes import prepared
 from nas.remarks import remarks
 from nas.storage import open_store
 from nas.trial import Proposal
@@ -103,7 +104,7 @@ def test_whoever_draws_beside_a_measurement_goes_on_as_before(runtime: Any, spac
     torch.manual_seed(3)
     prepared(runtime, space, arch, 2)
     assert torch.equal(torch.rand(4), expected)
-    assert torch.equal(examples(space, 2), examples(space, 2))
+    assert torch.equal(random_examples(space, 2), random_examples(space, 2))
 
 
 def test_a_network_too_slow_for_its_time_is_infeasible(space: DeclaredSpace) -> None:

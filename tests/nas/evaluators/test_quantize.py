@@ -523,9 +523,7 @@ def test_signal_to_noise_by_closed_form() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(document=DOCUMENTS | MLPS, seed=st.integers(0, 99))
-def test_activations_are_overwritten_only_where_they_are_read_alone(
-    document: dict[str, Any], seed: int
-) -> None:
+def test_activations_are_overwritten_only_where_they_are_read_alone(document: dict[str, Any], seed: int) -> None:
     space = load_space(document)
     assert isinstance(space, DeclaredSpace)
     (arch,) = space.sample(1, seed)
