@@ -285,13 +285,13 @@ def read_alone(model: fx.GraphModule) -> frozenset[str]:
 
     To write large activations elsewhere takes as long as to round them.
     """
-    found = set()
+    alone: dict[str, bool] = {}
     for node in model.graph.nodes:
-        source = node.args[0] if node.op == "call_module" else None
-        if isinstance(source, fx.Node) and len(source.users) == 1:
+        if node.op == "call_module" and node.args and isinstance(node.args[0], fx.Node):
+            name, source = str(node.target), node.args[0]
             fresh = source.target in _FRESH or isinstance(_called(model, source), nn.Conv2d | nn.Linear)
-            found |= {str(node.target)} if fresh else set()
-    return frozenset(found)
+            alone[name] = fresh and len(source.users) == 1 and name not in alone  # one that is called twice is not
+    return frozenset(name for name, holds in alone.items() if holds)
 
 
 _FRESH = frozenset({F.relu, F.relu6, F.hardswish, F.silu, F.gelu, torch.add, torch.mul, torch.cat})
