@@ -288,7 +288,7 @@ class Export(Wire):
     data_licence: str
     state: ExportState
     reason: str | None = Field(description="why it is FAILED (which check failed, say) or CANCELLED; else null")
-    attempt: int = Field(description="counts starts; more than 1 after a runner died, or was stopped")
+    attempt: int = Field(description="counts starts, also of runners that died, were stopped or found no workers")
     file: str = Field(description="what the file is called")
     created_at: Time
     finished_at: Time | None

@@ -92,11 +92,11 @@ class ExportRunner:
         if export is None:
             return False
         log.info("export claimed", export=export.id, job=export.spec.job, trial=export.spec.trial)
-        for attempt in range(1, export.attempt):  # whoever had it may have died before he could do so
-            self._delete(export.spec.job, export.folder_of(attempt))
         self._in_hand = export
         try:
             with ExportLease(self._store.exports, export, self._stop, self._journal) as lease:
+                if export.attempt > 1:  # whoever had it last may have died before he could do so
+                    self._delete(export.spec.job, export.folder_of(export.attempt - 1))
                 ended = self._ended(lease)
                 lease.settle(ended)
             log.info("export over", export=export.id, state=ended.state.value, reason=ended.reason)

@@ -122,7 +122,9 @@ class Export:
         if self.state is ExportState.CANCELLED:
             return self
         if self.state.over:
-            raise WrongState(f"an export that is {self.state} cannot cancel; allowed: QUEUED, RUNNING, CANCELLED")
+            raise WrongState(
+                f"an export that is {self.state} cannot be cancelled; allowed: QUEUED, RUNNING, CANCELLED"
+            )
         return replace(self, state=ExportState.CANCELLED, reason=ON_REQUEST, finished_at=at)
 
     def _running(self) -> Export:

@@ -35,8 +35,8 @@ class EnduringLease:
 
     After a `DatabaseError` it is not known whether a write took place: the connection may have been cut before or
     after the commit. So the trials are looked at before a write is repeated. A write is one transaction, hence its
-    first trial tells of all. Renewing the lease comes before the look: it waits for the lock that an older
-    transaction, which the server still has in hand, holds on the job.
+    first trial tells of all. Renewing the lease comes before the look: it waits for the lock that an older write,
+    which the server still has in hand, holds on the job.
 
     Args:
         lease: passed everything; only this object may write by it.

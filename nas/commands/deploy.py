@@ -109,7 +109,8 @@ def export(
         if isinstance(store, RemoteStore):
             if executor is not None:
                 fail("--executor is for exports on this machine; a server decides itself", BAD_INPUT)
-            with _interruptible(), counted("exporting", len(trials), True) as observe:
+            goes_on = "the server goes on with what it was asked for"
+            with _interruptible(goes_on), counted("exporting", len(trials), True) as observe:
                 found = exported(store.http, result.job.id, targets, weights, data_licence, observe=observe)
         else:
             order = Order(result.job, result.study, trials, weights, data_licence, _origins(store, trials))
@@ -217,13 +218,13 @@ def _origins(store: Jobs, trials: Sequence[Trial]) -> dict[str, int]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(told: str = "no file was written that has not passed its checks") -> Iterator[None]:
     """Ctrl-C and SIGTERM leave the command."""
     try:
         with interruptible():
             yield
     except KeyboardInterrupt:
-        say("interrupted; no file was written that has not passed its checks")
+        say(f"interrupted; {told}")
         raise typer.Exit(INTERRUPTED) from None
 
 

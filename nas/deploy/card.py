@@ -23,6 +23,11 @@ POINTS = 0.005
 """How far the accuracy of a file may be from the trial's; or one example, where that is more."""
 
 
+def points(examples: int) -> float:
+    """How far that may be on so many examples, give or take what rounding adds."""
+    return max(POINTS, 1 / examples) + 1e-9
+
+
 @dataclass(frozen=True)
 class FileFacts:
     """The file that the card lies beside."""

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -205,9 +205,10 @@ def put_together(contents: Mapping[Path, bytes]) -> None:
             done.append(path)
     except BaseException:
         for path in done:
-            path.unlink()
-            with suppress(FileNotFoundError):
+            if old[path].exists():
                 old[path].replace(path)
+            else:
+                path.unlink()
         raise
     finally:
         for name in (*new.values(), *old.values()):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nas.artifacts import Artifacts
-from nas.deploy.card import POINTS, Check, Data, FileFacts, Metric, ModelCard, Training, card_json
+from nas.deploy.card import Check, Data, FileFacts, Metric, ModelCard, Training, card_json, points
 from nas.deploy.checkpoint import Checkpoint, final_checkpoint, read, trial_checkpoint, written
 from nas.deploy.surroundings import Surroundings, software_licence
 from nas.evaluators import datasets
@@ -122,7 +122,8 @@ class Exporter:
         """Whether a network that was trained again may stand for the trial's from now on."""
         if self.spec.budget.repeats > 1:
             return True
-        return abs(checkpoint.accuracy - trial.metrics["accuracy"]) <= POINTS
+        allowed = points(len(self.evaluator.splits().validation))
+        return abs(checkpoint.accuracy - trial.metrics["accuracy"]) <= allowed
 
     def _verified(self, checkpoint: Checkpoint, accuracy: float, trial: Trial) -> tuple[bytes, Verification]:
         """The content of the file, and its checks, which have all passed."""
@@ -140,7 +141,7 @@ class Exporter:
             found.require()
         except VerificationFailed as error:
             told = f"the network in torch has an accuracy of {checkpoint.accuracy:.4f}"
-            if abs(checkpoint.accuracy - accuracy) > POINTS:
+            if abs(checkpoint.accuracy - accuracy) > points(len(labels)):
                 told += "; weights 'retrained' exports what was trained here, whatever the trial reached"
             raise Infeasible(f"the file of trial {trial.number} fails its checks: {error}; {told}") from None
         return content, found

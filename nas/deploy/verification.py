@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas.deploy.card import POINTS, Check
+from nas.deploy.card import Check, points
 from nas.deploy.sheet import INPUT
 from nas.evaluators.quantize import Quantized
 
@@ -97,12 +97,11 @@ def _likeness(
     expected = _answers(network.simulated(), inputs)
     right = float((found == labels.cpu().numpy()).mean())
     alike = float((found == expected).mean())
-    one, few = 1 / len(labels), 1e-9  # a whole example is allowed however few there are
-    points, least = max(POINTS, one), min(AGREEMENT, 1 - one)
-    between = f"{accuracy - points:.4f} to {accuracy + points:.4f}"
+    allowed, least = points(len(labels)), min(AGREEMENT, 1 - 1 / len(labels))  # one example, however few there are
+    between = f"{accuracy - allowed:.4f} to {accuracy + allowed:.4f}"
     return (
-        Check("accuracy", right, between, abs(right - accuracy) <= points + few),
-        Check("agreement", alike, f"at least {least:.4f}", alike >= least - few),
+        Check("accuracy", right, between, abs(right - accuracy) <= allowed),
+        Check("agreement", alike, f"at least {least:.4f}", alike >= least - 1e-9),
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -108,11 +109,11 @@ def exported(
 
     Raises:
         TimeoutError: the server goes on nevertheless.
-        SpecError, KeyError, WrongState, ApiError: as the server refuses it.
+        SpecError, KeyError, WrongState, ApiError: as the server refuses one of them; none is made then.
     """
     asked = {"job": job_id, "weights": weights, "data_licence": data_licence}
     bodies = {n: {**asked, "trial": n, "format": format_of(path)} for n, path in targets.items()}
-    waiting = {n: _asked(http, body) for n, body in bodies.items()}
+    waiting = _all_asked(http, bodies)
     end = None if timeout is None else time.monotonic() + timeout
     found: dict[int, ModelCard | str] = {}
     while True:
@@ -140,6 +141,20 @@ def exports_of(http: Http, job_id: str) -> list[RemoteExport]:
         token = page["next_page_token"]
         if token is None:
             return found
+
+
+def _all_asked(http: Http, bodies: Mapping[int, Mapping[str, object]]) -> dict[int, RemoteExport]:
+    """All of them, or after an error none."""
+    asked: dict[int, RemoteExport] = {}
+    try:
+        for number, body in bodies.items():
+            asked[number] = _asked(http, body)
+    except BaseException:
+        for export in asked.values():
+            with suppress(ApiError, WrongState, KeyError):
+                export.cancel()
+        raise
+    return asked
 
 
 def _asked(http: Http, body: Mapping[str, object]) -> RemoteExport:

@@ -154,6 +154,12 @@ def open_trials(connection: Connection, job_id: str) -> Sequence[Row[Any]]:
     return connection.execute(unfinished.order_by(trials.c.number)).all()
 
 
+def counted(connection: Connection, job_id: str) -> dict[TrialState, int]:
+    """How many trials of a job are in each state, by looking at all of them."""
+    grouped = select(trials.c.state, func.count()).where(trials.c.job_id == job_id).group_by(trials.c.state)
+    return {TrialState(state): n for state, n in connection.execute(grouped)}
+
+
 def change_job(connection: Connection, job_id: str, **columns: object) -> None:
     """Set columns of a job."""
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(columns))

@@ -259,11 +259,14 @@ class SqlStore:
         return SqlLease(self, job, row.fence + 1, ledger, names, self._seconds)
 
     def standing(self, connection: Connection, row: Row[Any]) -> tuple[Ledger, MetricNames]:
-        """What the holder of a job's lease must know of its trials, by the job's locked row."""
+        """What the holder of a job's lease must know of its trials, by the job's locked row.
+
+        They are counted anew: what a lost connection had under way may have left counts of another moment.
+        """
         document, names = self._document(row.spec), MetricNames.read(row.metric_names)
         rows = queries.open_trials(connection, row.id)
         known = trials_of(rows, document.space, names) if rows else []
-        return Ledger(document.spec.problem, known, counts_of(row)), names
+        return Ledger(document.spec.problem, known, queries.counted(connection, row.id)), names
 
     def read(self, row: Row[Any]) -> Job:
         """A row of `jobs` as a value."""

@@ -95,9 +95,10 @@ class SqlExports:
                 if row is None:
                     return None
                 claimed = _export(row).claimed(time.time())
-                _write(connection, claimed, lease_expires_at=now() + self._seconds, claimed_at=now())
-            if claimed.state is ExportState.RUNNING:
-                return claimed
+                if claimed.state is ExportState.RUNNING:
+                    _write(connection, claimed, lease_expires_at=now() + self._seconds, claimed_at=now())
+                    return claimed
+                _write(connection, claimed, lease_expires_at=None)
 
     def renew(self, export: Export) -> None:
         """Keep a claimed one. Raises `LeaseLost`."""

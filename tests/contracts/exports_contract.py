@@ -131,7 +131,7 @@ class ExportsContract:
         store.exports.add(spec_of(store.submit(SPEC).id))
         claimed = store.exports.claim()
         store.exports.settle(claimed.succeeded(AT))
-        with pytest.raises(WrongState, match="SUCCEEDED cannot cancel"):
+        with pytest.raises(WrongState, match="SUCCEEDED cannot be cancelled"):
             store.exports.cancel(claimed.id)
         with pytest.raises(KeyError):
             store.exports.cancel("nowhere")

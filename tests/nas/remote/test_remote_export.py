@@ -108,7 +108,7 @@ def test_exports_of_a_job_can_be_looked_at_and_cancelled(served: Any, tmp_path: 
     assert newest.reason == "cancelled on request"
     served.store.exports.settle(served.store.exports.claim().failed("accuracy", 1.0))
     assert oldest.refresh().state is ExportState.FAILED
-    with pytest.raises(WrongState, match="FAILED cannot cancel"):
+    with pytest.raises(WrongState, match="FAILED cannot be cancelled"):
         oldest.cancel()
     with pytest.raises(WrongState, match="is FAILED: accuracy"):
         oldest.fetch(tmp_path / "a.onnx")

@@ -119,6 +119,21 @@ class TestSqlStore(StoreContract):
         assert lease.close([(0, GOOD)])[0].order == 0
         assert states(store, job_id) == [TrialState.SUCCEEDED, TrialState.RUNNING]
 
+    def test_counts_of_another_moment_last_until_the_next_claim(self, make: Make) -> None:
+        """As a write leaves them that a server had received, and carried out when its runner had gone on."""
+        store = make(0.2)
+        job_id = store.submit(SPEC).id
+        lease = store.claim()
+        lease.open(PROPOSALS[:3])
+        lease.close([(1, GOOD)])
+        with store.database.writing() as connection:
+            connection.execute(text("UPDATE jobs SET running = 1, succeeded = 0"))
+        time.sleep(0.3)
+        again = store.claim(job_id)
+        assert store.job(job_id).counts == {TrialState.PENDING: 2, TrialState.SUCCEEDED: 1}
+        (opened,) = again.open(PROPOSALS[3:4])
+        assert opened.number == 3
+
     def test_a_long_reader_and_a_writer_do_not_wait_for_each_other(self, make: Make) -> None:
         store = make(60.0)
         job_id = store.submit(SPEC).id
