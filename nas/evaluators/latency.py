@@ -75,7 +75,8 @@ class LatencySettings(Config):
             if device:
                 device.credentials()
         except SpecError as error:
-            raise SpecError.at("device", "; ".join(map(str, error.faults))) from None
+            told = error.under(str(self.device)).faults
+            raise SpecError.at("device", "; ".join(map(str, told))) from None
         return Gauge(space, self, device)
 
     def given(self) -> frozenset[str]:
@@ -136,6 +137,8 @@ class Gauge:
                 return {**device.ask(file), "device": name}
         except NoAnswer as error:
             raise Infeasible(f"device {name} {error}") from None
+        except SpecError as error:
+            raise error.under(f"device {name}") from None
 
 
 class LatencyConfig(LatencySettings, EvaluatorSettings):

@@ -18,6 +18,8 @@ from typing import IO
 FILE = "{file}"
 MOST = 2**20
 """Bytes of an answer that are read."""
+SOON = 0.2
+"""Seconds of silence after which a program that has ended will say no more, whoever holds its output."""
 ALLOWED = '{"latency_ms": NUMBER}, a number above 0'
 
 
@@ -28,7 +30,8 @@ class NoAnswer(Exception):
 def by_command(command: Sequence[str], file: bytes, timeout: float) -> bytes:
     """What a program writes to its output: the file's path stands for `{file}`, or the file is its input.
 
-    The program and all that it has started are ended with the call.
+    The program and all that it has started are ended with the call, except for what has made itself a session of
+    its own; such a process may keep the output, which is read no further once the program has ended.
 
     Args:
         command: the program and its arguments.
@@ -46,8 +49,7 @@ def by_command(command: Sequence[str], file: bytes, timeout: float) -> bytes:
         kept.seek(0)
         named = [part.replace(FILE, kept.name) for part in command]
         with _started(named, None if named != list(command) else kept) as process:
-            assert process.stdout is not None
-            answer = _output(process.stdout, end)
+            answer = _output(process, end)
             try:
                 code = process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
@@ -108,7 +110,7 @@ async def _posted(url: str, headers: Mapping[str, str], file: bytes) -> bytes:
 
 @contextmanager
 def _started(command: list[str], file: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, in a group of its own that is killed in the end, whatever it has started."""
+    """The process, in a session and a group of its own; the group is killed in the end."""
     try:
         process = subprocess.Popen(
             command, stdin=file or subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
@@ -125,18 +127,21 @@ def _started(command: list[str], file: IO[bytes] | None) -> Iterator[subprocess.
         process.stdout.close()
 
 
-def _output(stream: IO[bytes], end: float) -> bytes:
-    """All that is written until the stream's end; `TimeoutError` where that has not come by then."""
-    found = b""
+def _output(process: subprocess.Popen[bytes], end: float) -> bytes:
+    """All that is written until the output's end, or the program's; `TimeoutError` where neither comes in time."""
+    stream, found = process.stdout, b""
+    assert stream is not None
     with selectors.DefaultSelector() as ready:
         ready.register(stream, selectors.EVENT_READ)
         while (left := end - time.monotonic()) > 0:
-            if not ready.select(left):
-                continue
-            part = os.read(stream.fileno(), 2**16)
-            if not part:
+            over = process.poll() is not None  # asked first, so that all that it wrote is there to be read
+            if ready.select(min(left, SOON)):
+                part = os.read(stream.fileno(), 2**16)
+                if not part:
+                    return found
+                found = _joined(found, part)
+            elif over:
                 return found
-            found = _joined(found, part)
     raise TimeoutError
 
 

@@ -60,13 +60,16 @@ class Device(BaseModel):
             raise ValueError("headers are of an url; a command has none")
         return self
 
-    @field_validator("headers")
+    @field_validator("headers", mode="before")
     @classmethod
-    def _variables(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+    def _variables(cls, headers: object) -> object:
+        """What stands for a variable's name may well be the secret itself, so it is shown nowhere."""
+        if not isinstance(headers, Mapping):
+            raise ValueError("is no mapping; allowed: names of environment variables, by header")
         for name, variable in headers.items():
-            if not HEADER_NAME.fullmatch(name):
+            if not HEADER_NAME.fullmatch(str(name)):
                 raise ValueError(f"{show(name)} is no name of a header")
-            if not VARIABLE_NAME.fullmatch(variable):  # it may well be the secret itself, so it is not shown
+            if not (isinstance(variable, str) and VARIABLE_NAME.fullmatch(variable)):
                 raise ValueError(f"{name} needs the name of an environment variable; its value is given there")
         return headers
 
@@ -86,9 +89,13 @@ class Device(BaseModel):
         """The headers, as the environment has them here; to be called early, so that nothing starts without them.
 
         Raises:
-            SpecError: naming each variable that is not set here, or holds what cannot stand in a header.
+            SpecError: naming each header whose variable is not set here, or holds what cannot stand in one.
         """
-        faults = [Fault(variable, found) for variable in self.headers.values() if (found := _unusable(variable))]
+        faults = [
+            Fault(f"headers.{name}", found)
+            for name, variable in self.headers.items()
+            if (found := _unusable(variable))
+        ]
         if faults:
             raise SpecError(faults)
         return {name: os.environ[variable] for name, variable in self.headers.items()}
@@ -158,11 +165,12 @@ def _device(profile: object) -> Device:
 
 
 def _unusable(variable: str) -> str | None:
-    """Why a variable cannot fill a header, if so; never with its value, which is a secret."""
+    """Why a variable cannot fill a header, if so; without its value and its name: either may be a secret."""
     if variable not in os.environ:
-        return "is not set here; a header of the device is read from it"
+        return "names an environment variable that is not set here"
     if not HEADER_VALUE.fullmatch(os.environ[variable]):
-        return "cannot stand in a header; allowed: printable ASCII characters, no space at either end"
+        allowed = "allowed: printable ASCII characters, no space at either end"
+        return f"names an environment variable whose value cannot stand in a header; {allowed}"
     return None
 
 

@@ -90,6 +90,7 @@ def _opened(path: Path) -> int:
             break
         with suppress(FileExistsError):
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, FREE)
+            os.fchmod(descriptor, FREE)  # whatever the umask has taken away
             break
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

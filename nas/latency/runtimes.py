@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from nas.latency.protocol import Run
 from search_spaces.architecture import Architecture
 from search_spaces.declared import DeclaredSpace
-
-if TYPE_CHECKING:
-    pass
 
 RuntimeName: TypeAlias = Literal["onnxruntime", "torch"]
 Load: TypeAlias = Callable[[int], Run]

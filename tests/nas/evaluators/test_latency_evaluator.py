@@ -138,11 +138,17 @@ def test_headers_are_looked_for_before_the_search_starts(lab: str, monkeypatch: 
         "max_trial_count": 1,
     }
     monkeypatch.delenv("BOARD_TOKEN", raising=False)
-    with pytest.raises(SpecError, match=r"device: BOARD_TOKEN: is not set here; a header of the device"):
+    with pytest.raises(SpecError, match=r"device: board\.headers\.Authorization: names .* not set here") as told:
         nas.search(**asked)
+    assert "BOARD_TOKEN" not in str(told.value)  # the token itself may stand there by mistake
     monkeypatch.setenv("BOARD_TOKEN", "t")
     (trial,) = nas.search(**asked).all_trials
     assert "device board cannot be reached" in str(trial.reason)
+    space = load_space("digits-tiny")
+    gauge = LatencySettings(device="board").gauge(space)
+    monkeypatch.delenv("BOARD_TOKEN")
+    with pytest.raises(SpecError, match=r"^device board\.headers\.Authorization: names .* not set here"):
+        gauge(space.sample(1, 0)[0])
 
 
 def test_the_larger_of_two_networks_takes_longer(space: DeclaredSpace, tmp_path: Path) -> None:
