@@ -175,6 +175,7 @@ class Policy:
 
     def weight_bytes(self, of: Values) -> Callable[[str, Count, Count], Count]:
         """Bytes of a layer's packed weight with its scales and zero points, for a population."""
+
         @cache
         def schemes(part: PartGenes) -> dict[Scheme, Mask]:
             return part.schemes(of)
