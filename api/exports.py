@@ -93,7 +93,10 @@ def create_export(
     if not isinstance(job.spec.evaluator, TrainingConfig):
         raise WrongState(f"the {job.spec.evaluator.kind} evaluator trains no networks")
     with _there(f"there is no job {spec.job}"):
-        measured_trial(store.trials(job.id, after=spec.trial - 1, limit=1), spec.trial)
+        found = store.trials(job.id, after=spec.trial - 1, limit=1)
+        if not any(trial.number == spec.trial for trial in found):
+            raise Refused(404, f"job {job.id} has no trial {spec.trial}")
+        measured_trial(found, spec.trial)
         check_weights(job.id, [spec.trial], spec.weights, files)
         return _accepted(store.exports.add(spec, by))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -20,7 +21,8 @@ from nas.storage.memory import MemoryStore
 from nas.storage.sql import SqlStore
 from nas.trial import Trial
 from nas.warm_start import Source, first_trials
-from search_spaces import Space, SpecError
+from search_spaces import Fault, Space, SpecError
+from search_spaces.faults import did_you_mean
 from search_spaces.load import read_document
 from search_spaces.python import PythonDocument, load_python
 from search_spaces.python import reference as space_reference
@@ -89,12 +91,26 @@ def search(
         )
     if isinstance(warm_start, str | SearchResult):
         raise SpecError.at("warm_start", "is a single job; a list of jobs is needed")
+    _check_names(overrides)
     if warm_start is not None:
         overrides["warm_start"] = [w.job.id if isinstance(w, SearchResult) else w for w in warm_start]
     spec = JobSpec.parse(document_of(document, space, evaluator, searcher, overrides))
     study = study_of(spec, space, evaluator, searcher)
     results = [w for w in warm_start or () if isinstance(w, SearchResult)]
     return drive(kept, study, submit(kept, study, results), executor, progress)
+
+
+def _check_names(overrides: Mapping[str, Any]) -> None:
+    """Raises `SpecError` for arguments of `search` that it does not have."""
+    own = [p.name for p in signature(search).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    allowed = [*own, *(name for name in JobSpec.model_fields if name not in (*own, "budget")), *_BUDGET]
+    faults = [
+        Fault(name, f"unknown argument; allowed: {', '.join(allowed)}{did_you_mean(name, allowed)}")
+        for name in overrides
+        if name not in (*allowed, "budget")
+    ]
+    if faults:
+        raise SpecError(faults)
 
 
 def read_study(document: str | Path | Mapping[str, Any], **overrides: Any) -> Study:

@@ -252,7 +252,7 @@ def _show_exported(
         print_json({"exports": [asdict(card) for card in cards.values()], "failed": reasons})
     elif cards:
         rows = []
-        for number, card in cards.items():
+        for number, card in sorted(cards.items()):
             checked = {c.name: c.measured for c in card.verification}
             promised = [card.metric(name) for name in ("model_size_bytes", "accuracy")]
             of_file = [checked.get("accuracy"), checked.get("agreement")]

@@ -27,7 +27,7 @@ db = typer.Typer(help="The database.", no_args_is_help=True)
 
 Executor = Annotated[Literal["ray", "inline"], typer.Option(help="where evaluations run")]
 RESTART_AFTER = 2.0
-"""Seconds before a runner that died is started again."""
+"""Seconds before a process that died is started again."""
 LAST_WORDS = 15.0
 """Seconds that a runner gets to hand back its jobs, and to leave Ray, once its time for evaluations is over."""
 
@@ -149,7 +149,7 @@ def _on_signals(stop: Stop) -> Stop:
 
 
 def _watch(commands: dict[str, list[str]], stop: Stop, seconds: float) -> int:
-    """Keep the processes running: without the API it is over; a runner that dies is started again.
+    """Keep the processes running: one that dies is started again, but an API that gives up is the end of all.
 
     At the end they get so many seconds to end in order.
     """
@@ -158,14 +158,16 @@ def _watch(commands: dict[str, list[str]], stop: Stop, seconds: float) -> int:
     running = {name: _start(command) for name, command in commands.items()}
     try:
         while not stop.wait(0.2):
-            if running["api"].poll() is not None:
-                return running["api"].returncode or 1
-            if "runner" in running and running["runner"].poll() is not None:
-                code = running["runner"].returncode
-                structlog.get_logger().warning("runner ended, it is started again", exit_code=code)
+            for name, process in running.items():
+                code = process.poll()
+                if code is None:
+                    continue
+                if name == "api" and code >= 0:  # it was not killed: its port is taken, say
+                    return code or 1
+                structlog.get_logger().warning(f"{name} ended, it is started again", exit_code=code)
                 if stop.wait(RESTART_AFTER):
                     break
-                running["runner"] = _start(commands["runner"])
+                running[name] = _start(commands[name])
         return 0
     finally:
         _end(list(running.values()), stop, time.monotonic() + seconds)

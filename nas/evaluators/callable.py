@@ -55,7 +55,8 @@ class CallableConfig(EvaluatorSettings):
         try:
             _load(self.function)
         except Exception as error:  # importing runs the user's code
-            return [Fault("function", f"{self.function!r} cannot be imported: {error}")]
+            hint = "; PYTHONPATH may name its folder" if isinstance(error, ModuleNotFoundError) else ""
+            return [Fault("function", f"{self.function!r} cannot be imported: {error}{hint}")]
         return []
 
     @property

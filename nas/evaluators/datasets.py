@@ -115,8 +115,9 @@ def locate(dataset: str) -> str:
     where = "in the data registry" if registry() else "in the data registry (NAS_DATA_DIR is not set)"
     raise SpecError.at(
         "",
-        f"{show(dataset)} is no data set; {where}: {', '.join(known)}; a path must be a folder with "
-        f"{_IDX['x_train']}[.gz] and {_IDX['y_train']}[.gz], or an .npz file{did_you_mean(dataset, known)}",
+        f"{show(dataset)} is no data set; {where}: {', '.join(known)}; a path, from the working "
+        f"directory, must be a folder with {_IDX['x_train']}[.gz] and {_IDX['y_train']}[.gz], or an .npz file"
+        f"{did_you_mean(dataset, known)}",
     )
 
 

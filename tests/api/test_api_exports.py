@@ -116,7 +116,7 @@ def test_with_the_job_go_its_exports_and_files(client: Any, trained: Any, store:
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
-        ({"trial": 99}, 409, "there is no trial 99"),
+        ({"trial": 99}, 404, "has no trial 99"),
         ({"trial": 4}, 409, "trial 4 is INFEASIBLE; only a SUCCEEDED one"),
         ({"weights": "checkpoint"}, 409, "there are no checkpoint weights of trial 0"),
         ({"weights": "final"}, 409, "nas retrain makes them"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,28 @@ def test_a_job_over_http_from_document_to_front(server: httpx.Client) -> None:
     assert refused.status_code == 422
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["faults"][0]["path"] == "objectives.0.metric"
+
+
+@pytest.mark.timeout(300)
+def test_an_api_that_is_killed_is_started_again(database: str, tmp_path: Path) -> None:
+    port = free_port()
+    whole = start(["serve", "--port", str(port), "--executor", "inline"], database, tmp_path)
+
+    def answers() -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"http://127.0.0.1:{port}/healthz").is_success
+        return False
+
+    try:
+        until(answers)
+        (api,) = (p for p in psutil.Process(whole.pid).children() if "api" in p.cmdline())
+        api.kill()
+        api.wait(60)
+        until(answers)
+        assert whole.poll() is None
+    finally:
+        whole.terminate()
+        assert whole.wait(timeout=60) == 0
 
 
 @pytest.mark.timeout(300)

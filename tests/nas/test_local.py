@@ -9,7 +9,7 @@ import pytest
 
 import nas
 from nas.job import JobState
-from search_spaces import Architecture, BuildError, Choice, Space
+from search_spaces import Architecture, BuildError, Choice, Space, SpecError
 
 DIGITS: dict[str, Any] = {
     "space": "digits-tiny",
@@ -178,3 +178,8 @@ def test_importing_is_light() -> None:
     code = f"import nas, sys; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_arguments_that_search_does_not_have_are_told_with_those_it_has() -> None:
+    with pytest.raises(SpecError, match=r'max_trial: unknown argument; .*repeats; did you mean "max_trial_count"'):
+        nas.search({"space": "digits-tiny", "objectives": ["min params"]}, max_trial=3)

@@ -451,8 +451,8 @@ def test_what_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "a space of one's own" in faults(load_space({"family": "python", "object": f"{__name__}:Own"}))["kind"]
     assert faults(space(), dataset="digit") == {
         "dataset": "'digit' is no data set; in the data registry (NAS_DATA_DIR is not set): digits; "
-        "a path must be a folder with train-images-idx3-ubyte[.gz] and train-labels-idx1-ubyte[.gz], "
-        "or an .npz file; "
+        "a path, from the working directory, must be a folder with train-images-idx3-ubyte[.gz] and "
+        "train-labels-idx1-ubyte[.gz], or an .npz file; "
         'did you mean "digits"?'
     }
     assert faults(space(input=[3, 32, 32], classes=7)) == {
