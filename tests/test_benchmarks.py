@@ -162,7 +162,7 @@ def test_the_service_is_measured_from_the_runner_to_listeners() -> None:
         rounds=1,
     )
     found = list(service(few))
-    assert len({f.database for f in found}) == (2 if os.environ.get(SERVER) else 1)
+    assert len({f.group for f in found}) == (2 if os.environ.get(SERVER) else 1)
     assert all(np.isfinite(f.value) for f in found)
     (told,) = {f.value for f in found if f.what.strip() == "listeners told of the end"}
     assert told == 100

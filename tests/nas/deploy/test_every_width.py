@@ -54,9 +54,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 RECIPE = {
     "optimizer": "adamw",
     "learning_rate": 5e-3,
-    "epochs": 6,
+    "epochs": 4,
     "batch_size": 64,
-    "qat_epochs": 2,
+    "qat_epochs": 1,
     "qat_learning_rate": 2e-3,
 }
 WIDTHS = (2, 3, 4, 8, 16, 32, *TERNARY)
@@ -86,7 +86,7 @@ def test_the_file_is_what_was_measured(family: str, width: int | str) -> None:
     ready = quantized(model, dict.fromkeys(layers, bits), [seen[:64]])
     if width not in (8, 16, 32):
         rng = np.random.default_rng(0)
-        ready = finetuned(ready, seen, labels, recipe, 2, rng, lambda step, metrics: None)
+        ready = finetuned(ready, seen, labels, recipe, 1, rng, lambda step, metrics: None)
     with torch.inference_mode():
         expected = ready.simulated()(x).argmax(1)
     file = onnx_file(ready, x[:1])
