@@ -9,8 +9,8 @@ all alternatives, each inside `only(mask)`, and `select` says which result goes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from search_spaces.feature import Count, Feature, Mask, both, simplified, where
 from search_spaces.operations import (
@@ -67,25 +67,30 @@ class Network:
         sizes = [where(mask, getattr(yes, a), getattr(no, a)) for a in ("channels", "height", "width")]
         return Feature(*sizes)
 
-    @contextmanager
-    def only(self, mask: Mask) -> Iterator[Mask]:
+    def only(self, mask: Mask) -> Within:
         """What is walked inside exists only where the mask holds; gives False where it does nowhere."""
-        before = self.there
-        self.there = simplified(both(before, mask))
-        try:
-            yield self.there
-        finally:
-            self.there = before
+        return Within(self, "there", simplified(both(self.there, mask)))
 
-    @contextmanager
-    def times(self, count: Count) -> Iterator[None]:
+    def times(self, count: Count) -> Within:
         """What is walked inside stands for `count` equal parts in a row."""
-        before = self.count
-        self.count = before * count
-        try:
-            yield
-        finally:
-            self.count = before
+        return Within(self, "count", self.count * count)
+
+
+class Within:
+    """An attribute of a network that has another value for a while; a generator would be slow here."""
+
+    __slots__ = ("_before", "_name", "_net", "_value")
+
+    def __init__(self, net: Network, name: str, value: Mask | Count) -> None:
+        self._net, self._name, self._value = net, name, value
+
+    def __enter__(self) -> Any:
+        self._before = getattr(self._net, self._name)
+        setattr(self._net, self._name, self._value)
+        return self._value
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self._net, self._name, self._before)
 
 
 def runs(net: Network, most: int, count: Count, alike: int) -> Iterator[tuple[int, Count]]:
@@ -165,4 +170,4 @@ def residual(net: Network, name: str, x: Feature, branch: Feature, mask: Mask, d
 
 def renamed(x: Feature, node: object) -> Feature:
     """The same sizes under another node."""
-    return replace(x, node=node)
+    return Feature(x.channels, x.height, x.width, node)
