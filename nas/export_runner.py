@@ -10,7 +10,7 @@ import structlog
 
 from nas.artifacts import Artifacts
 from nas.contracts import LeaseLost, Store, WorkersAway
-from nas.deploy.deliver import Order, make, measured_trial
+from nas.deploy.deliver import Order, make, measured_trial, seeds_of
 from nas.executors import ExecutorKind
 from nas.executors.slots import Slots
 from nas.export_lease import ExportLease
@@ -141,7 +141,9 @@ class ExportRunner:
             job, trial = insist(lambda: self._trial(export), self._stop.hold_on)
         except KeyError:
             raise LeaseLost(f"job {spec.job} was deleted") from None
-        order = Order(job, Study.of(job.spec), [trial], spec.weights, spec.data_licence, self._origins(trial))
+        order = Order(
+            job, Study.of(job.spec), [trial], spec.weights, spec.data_licence, seeds_of([trial], self._job)
+        )
         made = make(
             order,
             {trial.number: spec.format},
@@ -159,14 +161,9 @@ class ExportRunner:
         job, number = self._store.job(export.spec.job), export.spec.trial
         return job, measured_trial(self._store.trials(job.id, after=number - 1, limit=1), number)
 
-    def _origins(self, trial: Trial) -> dict[str, int]:
-        """The seed of the job that the trial was taken over from, where that job is still there."""
-        if trial.origin is None:
-            return {}
-        origin = trial.origin.job
-        with suppress(KeyError):
-            return {origin: insist(lambda: self._store.job(origin), self._stop.hold_on).spec.seed}
-        return {}
+    def _job(self, job_id: str) -> Job:
+        """Raises `KeyError`."""
+        return insist(lambda: self._store.job(job_id), self._stop.hold_on)
 
     def _sweep(self, export: Export) -> None:
         """Delete what an attempt has left: all of the job where that is gone, else its own files."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nas.contracts import Jobs
     from nas.deploy.card import ModelCard
     from nas.deploy.retrain import Retrained
+    from nas.remote.store import RemoteStore
     from nas.result import SearchResult
     from nas.trial import Trial
 
@@ -29,6 +30,8 @@ Which = Annotated[
 Executor = Literal["ray", "inline"]
 Format = Literal["onnx", "pt2", "state"]
 Weights = Literal["auto", "checkpoint", "retrained", "final"]
+Made: TypeAlias = "dict[int, ModelCard | str]"
+"""By the trial's number, the card of its file, or why there is none."""
 
 
 def retrain(
@@ -41,6 +44,7 @@ def retrain(
     url: Url = None,
 ) -> None:
     """Train a trial's network on training and validation data, test it, and keep its weights."""
+    from nas.deploy.deliver import seeds_of
     from nas.deploy.retrain import retrain as run
     from nas.evaluators.infeasible import Infeasible
     from nas.progress import counted
@@ -61,7 +65,7 @@ def retrain(
                     *(result.job, result.study, chosen, seeds, epochs),
                     executor=executor,
                     artifacts=artifacts,
-                    origins=_origins(store, [chosen]),
+                    origins=seeds_of([chosen], store.job),
                     observe=observe,
                 )
             except Infeasible as error:
@@ -92,12 +96,8 @@ def export(
     url: Url = None,
 ) -> None:
     """Write a trial's network to a file that runs, checked against the trial, with a model card beside it."""
-    from nas.deploy.deliver import Order, split
-    from nas.deploy.deliver import export as run
-    from nas.progress import counted
-    from nas.remote.export import exported
+    from nas.deploy.deliver import split
     from nas.remote.store import RemoteStore
-    from nas.settings import open_configured_artifacts
 
     if (trial is None) == (not front):
         fail("give either a trial or --front", BAD_INPUT)
@@ -106,22 +106,49 @@ def export(
         trials = list(result.front.trials) if trial is None else _chosen(result, trial)
         targets = _targets([t.number for t in trials], output, front, form)
         _probe(targets.values())
-        if isinstance(store, RemoteStore):
-            if executor is not None:
-                fail("--executor is for exports on this machine; a server decides itself", BAD_INPUT)
-            goes_on = "the server goes on with what it was asked for"
-            with _interruptible(goes_on), counted("exporting", len(trials), True) as observe:
-                found = exported(store.http, result.job.id, targets, weights, data_licence, observe=observe)
+        if not isinstance(store, RemoteStore):
+            found = _made_here(store, result, trials, targets, weights, data_licence, executor)
+        elif executor is None:
+            found = _made_there(store, result, targets, weights, data_licence)
         else:
-            order = Order(result.job, result.study, trials, weights, data_licence, _origins(store, trials))
-            where = executor or ("inline" if len(trials) == 1 else "ray")
-            progress = counted("exporting", len(trials), len(trials) > 1)
-            with _interruptible(), workers(where, result.study), progress as observe:
-                found = run(order, targets, where, open_configured_artifacts(), observe)
+            fail("--executor is for exports on this machine; a server decides itself", BAD_INPUT)
     cards, reasons = split(found)
     _show_exported(cards, reasons, targets, json)
     if reasons:
         raise typer.Exit(FAILED)
+
+
+def _made_here(
+    store: Jobs,
+    result: SearchResult,
+    trials: Sequence[Trial],
+    targets: Mapping[int, Path],
+    weights: Weights,
+    data_licence: str,
+    executor: Executor | None,
+) -> Made:
+    """Files that this machine writes and checks."""
+    from nas.deploy.deliver import Order, export, seeds_of
+    from nas.progress import counted
+    from nas.settings import open_configured_artifacts
+
+    order = Order(result.job, result.study, trials, weights, data_licence, seeds_of(trials, store.job))
+    where = executor or ("inline" if len(trials) == 1 else "ray")
+    progress = counted("exporting", len(trials), len(trials) > 1)
+    with _interruptible(), workers(where, result.study), progress as observe:
+        return export(order, targets, where, open_configured_artifacts(), observe)
+
+
+def _made_there(
+    store: RemoteStore, result: SearchResult, targets: Mapping[int, Path], weights: Weights, data_licence: str
+) -> Made:
+    """Files that a server's runners write and check, fetched from it."""
+    from nas.progress import counted
+    from nas.remote.export import exported
+
+    told = "the server goes on with what it was asked for"
+    with _interruptible(told), counted("exporting", len(targets), True) as observe:
+        return exported(store.http, result.job.id, targets, weights, data_licence, observe=observe)
 
 
 def _opened(job: str, url: str | None) -> tuple[Jobs, SearchResult]:
@@ -204,17 +231,6 @@ def _not_there(url: str, job: str, trial: int) -> str:
         f"nas retrain trains on this machine, and job {job} is on {url}; run it where NAS_DATABASE_URL is that of "
         f"the job's runner, or let the server train: nas export {job} {trial} --weights retrained"
     )
-
-
-def _origins(store: Jobs, trials: Sequence[Trial]) -> dict[str, int]:
-    """The seeds of the jobs that trials were taken over from, as far as those jobs are still there."""
-    found = {}
-    for origin in {t.origin.job for t in trials if t.origin is not None and t.taken_over}:
-        try:
-            found[origin] = store.job(origin).spec.seed
-        except KeyError:
-            continue
-    return found
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,6 +89,18 @@ def seed_of(trial: Trial, own: int, seeds: Mapping[str, int]) -> int:
     if trial.origin.job not in seeds:
         raise WrongState(f"trial {trial.number} was measured by {trial.origin}; take it from there")
     return seeds[trial.origin.job]
+
+
+def seeds_of(trials: Sequence[Trial], job: Callable[[str], Job]) -> dict[str, int]:
+    """The seeds of the jobs that trials were taken over from, as far as those jobs are still there.
+
+    `job` looks one up by its id, and raises `KeyError` where there is none.
+    """
+    found = {}
+    for origin in {t.origin.job for t in trials if t.origin is not None and t.taken_over}:
+        with suppress(KeyError):
+            found[origin] = job(origin).spec.seed
+    return found
 
 
 def export(
