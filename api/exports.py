@@ -108,8 +108,7 @@ def list_exports(store: Store, who: Viewer, query: Annotated[queries.OfJob, Quer
     which = ("exports", job.id)
     after = pages.position(query.page_token, which) if query.page_token else None
     found = store.exports.of_job(job.id, after, query.page_size + 1)
-    page = found[: query.page_size]
-    more = pages.token(page[-1].id, which) if len(found) > len(page) else None
+    page, more = pages.cut(found, query.page_size, which, lambda item: item.id)
     return JSONResponse({"exports": [export_dict(e) for e in page], "next_page_token": more})
 
 

@@ -91,8 +91,7 @@ def list_jobs(who: Viewer, store: Store, query: Annotated[queries.JobPage, Query
         found = store.jobs(which, after=after, limit=query.page_size + 1, oldest_first=oldest_first)
     except KeyError:
         raise pages.bad_token() from None
-    page = found[: query.page_size]
-    more = pages.token(page[-1].id, asked) if len(found) > len(page) else None
+    page, more = pages.cut(found, query.page_size, asked, lambda item: item.id)
     return JSONResponse({"jobs": [job_dict(j) for j in page], "next_page_token": more})
 
 

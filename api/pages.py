@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from api.problems import Refused
 
 _DIGEST = 8
+Item = TypeVar("Item")
 
 
 def token(position: str, query: object) -> str:
@@ -34,6 +37,14 @@ def number(token: str, query: object) -> int:
     if not found.isdecimal() or len(found) > 9:
         raise bad_token()
     return int(found)
+
+
+def cut(
+    found: Sequence[Item], size: int, query: object, position: Callable[[Item], object]
+) -> tuple[Sequence[Item], str | None]:
+    """The page of what was read, which is one item longer where there are more; and the token of the next one."""
+    page = found[:size]
+    return page, token(str(position(page[-1])), query) if len(found) > len(page) else None
 
 
 def bad_token() -> Refused:

@@ -69,8 +69,7 @@ def list_predictors(store: Store, who: Viewer, query: Annotated[queries.OfJob, Q
     which = ("predictors", job.id)
     after = pages.position(query.page_token, which) if query.page_token else None
     found = store.shelf.of_job(job.id, after, query.page_size + 1)
-    page = found[: query.page_size]
-    more = pages.token(page[-1].id, which) if len(found) > len(page) else None
+    page, more = pages.cut(found, query.page_size, which, lambda item: item.id)
     return JSONResponse({"predictors": [predictor_dict(p) for p in page], "next_page_token": more})
 
 

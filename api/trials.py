@@ -63,13 +63,11 @@ def _by_number(store: contracts.Store, job_id: str, query: queries.TrialPage) ->
     listed = ("trials", job_id, sorted(query.state), query.feasible, query.key)
     start = pages.number(query.page_token, listed) if query.page_token else -1
     found = store.trials(job_id, start, query.page_size + 1, which)
-    page = found[: query.page_size]
-    return page, pages.token(str(page[-1].number), listed) if len(found) > len(page) else None
+    return pages.cut(found, query.page_size, listed, lambda trial: trial.number)
 
 
 def _by_order(store: contracts.Store, job_id: str, query: queries.TrialPage) -> _Part:
     listed = ("finished", job_id, query.after)
     start = pages.number(query.page_token, listed) if query.page_token else query.after
     found = store.finished(job_id, -1 if start is None else start, query.page_size + 1)
-    page = found[: query.page_size]
-    return page, pages.token(str(page[-1].order), listed) if len(found) > len(page) else None
+    return pages.cut(found, query.page_size, listed, lambda trial: trial.order)

@@ -10,10 +10,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
+
+if TYPE_CHECKING:
+    from nas.storage.memory import MemoryStore
 
 sys.path.insert(0, str(Path(__file__).parent / "contracts"))  # classes that several test files share
 
@@ -76,3 +80,18 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         with engine.connect() as connection:
             connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
         engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def searched() -> MemoryStore:
+    """A store with a job that has trained a network of digits."""
+    from nas.job import JobSpec
+    from nas.runner import run
+    from nas.storage.memory import MemoryStore
+    from tests.documents import DIGITS
+
+    store = MemoryStore()
+    lease = store.claim(store.submit(JobSpec.parse(DIGITS)).id)
+    assert lease is not None
+    run(lease, "inline")
+    return store

@@ -17,6 +17,16 @@ CELLS: dict[str, Any] = {
 }
 """Free trials; some sampled cells break the constraint."""
 
+DIGITS: dict[str, Any] = {
+    "name": "small digits",
+    "space": "digits-tiny",
+    "objectives": ["max accuracy"],
+    "searcher": "random",
+    "evaluator": {"kind": "training", "epochs": 1},
+    "budget": {"max_trial_count": 1},
+}
+"""One network, trained in a second."""
+
 HERE = Surroundings({"torch": "2.9"}, {"processor": "x"})
 
 A_CARD = ModelCard(

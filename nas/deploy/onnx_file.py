@@ -11,6 +11,7 @@ from nas.evaluators.quantize import Quantized, folded, quantized
 from predictors.threads import seeded_torch
 from search_spaces.architecture import Architecture
 from search_spaces.declared import DeclaredSpace, ImageSection
+from search_spaces.transformer_document import TextTransformerDocument
 
 
 def onnx_file(network: Quantized, example: Tensor) -> bytes:
@@ -41,5 +42,6 @@ def random_examples(space: DeclaredSpace, count: int, seed: int = 0) -> Tensor:
     document, generator = space.document, torch.Generator().manual_seed(seed)
     if isinstance(document, ImageSection):
         return torch.randn(count, *document.input, generator=generator)
-    text = document.input  # type: ignore[attr-defined]
+    assert isinstance(document, TextTransformerDocument)
+    text = document.input
     return torch.randint(text.vocabulary, (count, text.length), generator=generator)

@@ -53,7 +53,7 @@ def threaded(runtime: RuntimeName, threads: int) -> Iterator[None]:
 
 
 def _onnx(space: DeclaredSpace, arch: Architecture, batch: int) -> Load:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     from nas.deploy.onnx_file import random_examples, untrained_file
 

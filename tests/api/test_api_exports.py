@@ -14,20 +14,10 @@ from nas.deploy.checkpoint import trial_checkpoint
 from nas.deploy.export import CARD, MODEL
 from nas.export_runner import ExportRunner
 from nas.exports import Export
-from nas.job import JobSpec, JobState
-from nas.runner import run
+from nas.job import JobState
 from nas.stopping import Stop
 from nas.storage.memory import MemoryStore
-from tests.documents import A_CARD
-
-DIGITS: dict[str, Any] = {
-    "name": "small digits",
-    "space": "digits-tiny",
-    "objectives": ["max accuracy"],
-    "searcher": "random",
-    "evaluator": {"kind": "training", "epochs": 1},
-    "budget": {"max_trial_count": 1},
-}
+from tests.documents import A_CARD, DIGITS
 
 
 @pytest.fixture
@@ -145,16 +135,6 @@ def test_only_trained_networks_have_weights(client: Any, search: Any) -> None:
 def test_weights_that_are_there_may_be_asked_for(client: Any, trained: Any) -> None:
     client.app.state.artifacts.put(trained.id, trial_checkpoint(0), b"weights")
     assert ask(client, trained.id, weights="checkpoint").status_code == 202
-
-
-@pytest.fixture(scope="module")
-def searched() -> Any:
-    """A store with a job that has trained a network."""
-    store = MemoryStore()
-    lease = store.claim(store.submit(JobSpec.parse(DIGITS)).id)
-    assert lease is not None
-    run(lease, "inline")
-    return store
 
 
 def test_a_runner_makes_what_was_asked_for(searched: MemoryStore, new_client: Any) -> None:

@@ -20,32 +20,13 @@ from nas.executors.slots import Slots
 from nas.export_runner import ExportRunner
 from nas.exports import Export, ExportSpec, ExportState
 from nas.job import JobSpec, JobState
-from nas.runner import run
 from nas.stopping import Stop
 from nas.storage import DatabaseError
 from nas.storage.memory import MemoryStore
 from nas.trial import Measured, Proposal
 from search_spaces.load import space_of
+from tests.documents import DIGITS
 from tests.waiting import until
-
-DIGITS: dict[str, Any] = {
-    "name": "small digits",
-    "space": "digits-tiny",
-    "objectives": ["max accuracy"],
-    "searcher": "random",
-    "evaluator": {"kind": "training", "epochs": 1},
-    "budget": {"max_trial_count": 1},
-}
-
-
-@pytest.fixture(scope="module")
-def searched() -> MemoryStore:
-    """A store with a job that has trained a network."""
-    store = MemoryStore()
-    lease = store.claim(store.submit(JobSpec.parse(DIGITS)).id)
-    assert lease is not None
-    run(lease, "inline")
-    return store
 
 
 @pytest.fixture

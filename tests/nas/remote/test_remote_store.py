@@ -22,18 +22,9 @@ from nas.runner import run
 from nas.trial import Broken, BrokenKind, Measured, Proposal, Trace, Trial, TrialState
 from search_spaces import SpecError
 from search_spaces.load import space_of
+from tests.documents import CELLS
 
-SPEC = JobSpec.parse(
-    {
-        "name": "cells",
-        "space": "nas-bench-201",
-        "objectives": ["max macs", "min params"],
-        "constraints": ["params <= 5e5"],
-        "searcher": "random",
-        "evaluator": "cost",
-        "budget": {"max_trial_count": 10, "max_duration": 1000},
-    }
-)
+SPEC = JobSpec.parse({**CELLS, "budget": {"max_trial_count": 10, "max_duration": 1000}})
 SPACE = space_of(SPEC.space)
 
 
