@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -231,7 +232,12 @@ def clocked(run: Callable[[], object]) -> tuple[float, float]:
 
 def orderings(lesson: Lesson, seeds: int) -> Iterator[Row]:
     """Accuracies of every policy over seeds, each at the rate that is best on the validation part."""
-    found = [figures for seed in range(seeds) for figures in trained(lesson, seed)]
+    found = []
+    for seed in range(seeds):
+        for figures in trained(lesson, seed):
+            found.append(figures)
+            told = f"{figures.policy}, rate {figures.rate:g}: {figures.validation:.2f} %"
+            print(f"seed {seed + 1} of {seeds}: {told} of the validation part", file=sys.stderr, flush=True)
     for policy in dict.fromkeys(f.policy for f in found):
         rates: dict[float, list[Found]] = {}
         for f in found:
