@@ -41,6 +41,7 @@ __all__ = [
     "Stale",
     "Store",
     "Submitter",
+    "Then",
     "TokenReused",
     "TrialFilter",
     "WorkersAway",
@@ -108,6 +109,10 @@ class Executor(Protocol):
         ...
 
 
+Then: TypeAlias = Callable[[Sequence[Trial]], Sequence[Proposal]]
+"""What to open next, once these trials are closed."""
+
+
 class LeaseLost(Exception):
     """The right to write this job's trials has gone to another runner."""
 
@@ -131,8 +136,15 @@ class Lease(Protocol):
         """New trials for proposals; PENDING trials are started again. All come back RUNNING."""
         ...
 
-    def close(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
-        """Write outcomes, in the order given. A trial whose worker was lost comes back PENDING."""
+    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Then | None = None) -> Sequence[Trial]:
+        """Write outcomes, in the order given, and open what `then` proposes, all by one write.
+
+        Returns the trials of the outcomes (one whose worker was lost is PENDING), followed by the new ones.
+
+        Args:
+            outcomes: by the numbers of their trials.
+            then: told the trials as they will stand; nothing is written before it answers.
+        """
         ...
 
     def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from nas import initial
 from nas.contracts import Executor, Lease, Searcher
 from nas.job import Budget, Job, JobSpec, JobState
-from nas.trial import Proposal, Trial, TrialState
+from nas.trial import Outcome, Proposal, Trial, TrialState
 from search_spaces import Space
 
 WAIT = 0.5
 """Seconds to wait for an outcome before looking at the job again."""
+BRIEF = 0.1
+"""An evaluation of so many seconds is sooner done again than its outcome is written by itself."""
 
 Observe: TypeAlias = Callable[[Sequence[Trial]], None]
 """Told of every trial that was opened or closed, to show progress."""
@@ -61,6 +64,13 @@ def search(
     run = _Run(job.spec, space, searcher, known)
     run.told(known)
     observe(known)
+
+    def start(opened: Sequence[Trial]) -> None:
+        run.told(opened)
+        observe(opened)
+        for trial in opened:
+            executor.submit(trial)
+
     while True:
         if job.state is not JobState.RUNNING:
             executor.cancel()
@@ -76,11 +86,7 @@ def search(
             work = run.next(room)
             if not work:
                 break
-            opened = lease.open(work)
-            run.told(opened)
-            observe(opened)
-            for trial in opened:
-                executor.submit(trial)
+            start(lease.open(work))
         if not executor.in_flight:
             if room and draining():
                 return Ending(JobState.QUEUED)
@@ -89,7 +95,11 @@ def search(
                 return replace(run.finished(budget), revision=job.revision)
             continue
         outcomes = list(executor.outcomes(WAIT))
-        if outcomes:
+        if outcomes and run.brief(outcomes) and not draining():
+            trials = lease.close(outcomes, partial(run.followers, job, executor.in_flight))
+            observe(trials[: len(outcomes)])
+            start(trials[len(outcomes) :])
+        elif outcomes:
             closed = lease.close(outcomes)
             run.told(closed)
             observe(closed)
@@ -104,6 +114,7 @@ class _Run:
         self._begun_with = sum(t.origin is not None for t in known)  # numbered before all others
         self._taken_over = {t.architecture.key for t in known if t.taken_over}
         self._pending: dict[int, Trial] = {}
+        self._started: dict[int, float] = {}
         self._count = 0
         self._keys: set[str] = set()
         self._failed = self._measured = self._measured_here = self._feasible = 0
@@ -119,7 +130,10 @@ class _Run:
             self._feasible += trial.feasible is True
             self._keys.add(trial.architecture.key)
             self._pending.pop(trial.number, None)
-            if trial.state is TrialState.PENDING:
+            self._started.pop(trial.number, None)
+            if trial.state is TrialState.RUNNING:
+                self._started[trial.number] = time.monotonic()
+            elif trial.state is TrialState.PENDING:
                 self._pending[trial.number] = trial
             elif trial.reason is not None:
                 self._last_reason = f"trial {trial.number}: {trial.reason}"
@@ -134,8 +148,25 @@ class _Run:
 
     def next(self, n: int) -> Sequence[Proposal | Trial]:
         """What to start: trials that wait, else those that the document begins with, else what is asked."""
-        if self._pending:
-            return [self._pending[number] for number in sorted(self._pending)][:n]
+        return [self._pending[number] for number in sorted(self._pending)][:n] or self._new(n)
+
+    def brief(self, outcomes: Sequence[tuple[int, Outcome]]) -> bool:
+        """Whether all of these trials were started just now."""
+        since = time.monotonic() - BRIEF
+        return all(self._started.get(number, since) > since for number, _ in outcomes)
+
+    def followers(self, job: Job, in_flight: int, closed: Sequence[Trial]) -> Sequence[Proposal]:
+        """Take in trials as they will be closed; what may be opened by the same write."""
+        self.told(closed)
+        room = self.room(job.spec.budget, in_flight)
+        if self._pending or not room or self.ending(job):
+            return ()
+        try:
+            return self._new(room)
+        except Exception:  # asked again, it comes again, and then what was measured is written
+            return ()
+
+    def _new(self, n: int) -> Sequence[Proposal]:
         place = self._count - self._begun_with
         if place < len(self._spec.initial):
             fixed = self._spec.initial[place]

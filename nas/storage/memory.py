@@ -19,6 +19,7 @@ from nas.contracts import (
     Measurements,
     Request,
     Submitter,
+    Then,
     TrialFilter,
 )
 from nas.job import Job, JobSpec, JobState, requested
@@ -266,10 +267,13 @@ class MemoryLease:
             record.keep(trials)
             return trials
 
-    def close(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
-        """Write outcomes, in the order given. A trial whose worker was lost comes back PENDING."""
+    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Then | None = None) -> Sequence[Trial]:
+        """Write outcomes, in the order given, and open what `then` proposes; see `nas.contracts.Lease`."""
         with self._writing() as record:
-            trials = record.ledger.close(outcomes, time.time())
+            closed = record.ledger.close(outcomes, time.time())
+        work = then(closed) if then else ()  # it may take its time, and nobody else must wait for it
+        with self._writing() as record:
+            trials = closed + record.ledger.open(work, time.time())
             record.keep(trials)
             record.traces |= traces_of(outcomes)
             return trials

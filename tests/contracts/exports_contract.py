@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from store_contract import SPEC
+from stored import SPEC
 
 from nas.contracts import LeaseLost, Submitter, TokenReused
 from nas.exports import MAX_ATTEMPTS, ON_REQUEST, Export, ExportSpec, ExportState

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from store_contract import SPEC
+from stored import SPEC
 
 from nas.fitted import FitState
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nas import loop
 from nas.contracts import LeaseLost, Store
 from nas.evaluators.infeasible import Infeasible
 from nas.job import JobSpec, JobState
@@ -48,8 +49,8 @@ class DoomedLease:
     def open(self, work: Sequence[Any]) -> Any:
         return self._write(lambda: self._lease.open(work))
 
-    def close(self, outcomes: Sequence[Any]) -> Any:
-        return self._write(lambda: self._lease.close(outcomes))
+    def close(self, outcomes: Sequence[Any], *then: Any) -> Any:
+        return self._write(lambda: self._lease.close(outcomes, *then))
 
 
 def spec(searcher: str, trials: int = 24, parallel: int = 1, **more: Any) -> JobSpec:
@@ -97,15 +98,25 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     opened.close()
 
 
+@pytest.fixture(params=[0.0, 60.0], ids=["one-write-each", "one-write-for-both"])
+def brief(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Evaluations of so many seconds are closed by the write that opens the next ones."""
+    monkeypatch.setattr(loop, "BRIEF", request.param)
+    seconds: float = request.param
+    return seconds
+
+
 @pytest.mark.parametrize("searcher", SEARCHERS)
 @pytest.mark.parametrize("after_write", [False, True])
-def test_a_killed_search_ends_like_an_undisturbed_one(store: Any, searcher: str, after_write: bool) -> None:
+def test_a_killed_search_ends_like_an_undisturbed_one(
+    store: Any, searcher: str, after_write: bool, brief: float
+) -> None:
     calm = MemoryStore()
     undisturbed = calm.submit(spec(searcher)).id
     run(calm.claim(undisturbed), "inline", study=study_of(spec(searcher), evaluator=evaluate))
 
     job_id = store.submit(spec(searcher)).id
-    for dies_at in (1, 2, 3, 8, 13):
+    for dies_at in (1, 2, 3, 7, 9) if brief else (1, 2, 3, 8, 13):
         lease = DoomedLease(claimed(store, job_id), dies_at, after_write)
         with pytest.raises(Killed):
             run(lease, "inline", study=study_of(spec(searcher), evaluator=evaluate))

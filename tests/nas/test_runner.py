@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import create_engine, exc, make_url, text
 from structlog.testing import capture_logs
 
-from nas import executors, runner
+from nas import executors, loop, runner
 from nas.contracts import LeaseLost, WorkersAway
 from nas.executors import ExecutorKind
 from nas.job import JobSpec, JobState
@@ -339,19 +339,21 @@ class Flaky:
     def open(self, work: Sequence[Any]) -> Any:
         return self._write(lambda: self._lease.open(work))
 
-    def close(self, outcomes: Sequence[Any]) -> Any:
-        return self._write(lambda: self._lease.close(outcomes))
+    def close(self, outcomes: Sequence[Any], *then: Any) -> Any:
+        return self._write(lambda: self._lease.close(outcomes, *then))
 
     def release(self, *how: Any) -> Any:
         return self._write(lambda: self._lease.release(*how))
 
 
 @pytest.mark.law
+@pytest.mark.parametrize("brief", [0.0, 60.0], ids=["one-write-each", "one-write-for-both"])
 @pytest.mark.parametrize("parallel", [1, 3])
 @pytest.mark.parametrize("after", [False, True])
 def test_every_write_may_meet_an_outage_and_nothing_is_lost_or_written_twice(
-    store: Any, after: bool, parallel: int
+    store: Any, after: bool, parallel: int, brief: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "BRIEF", brief)
     document = spec(parallel=parallel)
     job_id = store.submit(document).id
     ending = run(Flaky(store.claim(job_id), after=after), "inline")
@@ -474,7 +476,7 @@ def test_what_the_database_refuses_fails_the_job_instead_of_being_tried_for_ever
     lease = store.claim(job_id)
 
     class Refusing(Flaky):
-        def close(self, outcomes: Sequence[Any]) -> Any:
+        def close(self, outcomes: Sequence[Any], *then: Any) -> Any:
             raise DatabaseError("out of range") from exc.DataError("", {}, ValueError("out of range"))
 
     with capture_logs():

@@ -1,5 +1,7 @@
 import pytest
-from store_contract import Make, StoreContract
+from lease_contract import LeaseContract
+from store_contract import StoreContract
+from stored import Make
 
 from nas.storage import open_store
 from nas.storage.memory import MemoryStore
@@ -7,7 +9,7 @@ from nas.storage.memory import MemoryStore
 pytestmark = pytest.mark.law
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, LeaseContract):
     @pytest.fixture
     def make(self) -> Make:
         return lambda seconds: MemoryStore(lease_seconds=seconds)

@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
-from store_contract import BEGUN, PROPOSALS, SPEC
+from stored import BEGUN, PROPOSALS, SPEC
 
 from nas.contracts import Submitter
 from nas.exports import ExportSpec, ExportState

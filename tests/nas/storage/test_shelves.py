@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from shelf_contract import QUALITY, ShelfContract
-from store_contract import SPEC
+from stored import SPEC
 
 from nas.fitted import FittedPredictor
 from nas.storage import open_store

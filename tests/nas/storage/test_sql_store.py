@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from lease_contract import LeaseContract
 from sqlalchemy import text
-from store_contract import GOOD, PROPOSALS, SPEC, Make, StoreContract, everything, states
+from store_contract import StoreContract
+from stored import GOOD, PROPOSALS, SPEC, Make, everything, states
 
 from nas.contracts import LeaseLost
 from nas.job import JobState
@@ -23,7 +25,7 @@ from nas.trial import TrialState
 pytestmark = pytest.mark.law
 
 
-class TestSqlStore(StoreContract):
+class TestSqlStore(StoreContract, LeaseContract):
     @pytest.fixture
     def make(self, database: str) -> Iterator[Make]:
         opened = []
@@ -182,7 +184,7 @@ def test_a_fresh_file_that_another_process_writes_to_is_waited_for(tmp_path: Pat
 
 WRITER = """
 import sys
-from store_contract import PROPOSALS, SPEC
+from stored import PROPOSALS, SPEC
 from nas.storage import open_store
 from nas.trial import Measured
 

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from store_contract import BEGUN, PROPOSALS, SPEC
+from stored import BEGUN, PROPOSALS, SPEC
 
 from nas.contracts import JobFilter
 from nas.job import Job, JobSpec, JobState
@@ -120,11 +120,16 @@ class StoresAgree(RuleBasedStateMachine):
     def close(self, lease: Any, outcomes: Any) -> None:
         self.both(lambda: lease[0].close(outcomes), lambda: lease[1].close(outcomes))
 
-    @rule(lease=leases, outcomes=st.lists(OUTCOMES, min_size=1, max_size=3))
-    def close_what_runs(self, lease: Any, outcomes: Any) -> None:
+    @rule(
+        lease=leases,
+        outcomes=st.lists(OUTCOMES, min_size=1, max_size=3),
+        new=st.lists(st.sampled_from(PROPOSALS[:9]), max_size=3),
+    )
+    def close_what_runs(self, lease: Any, outcomes: Any, new: Any) -> None:
         numbers = [t.number for t in lease[0].trials() if t.state == "RUNNING"]
         running = list(zip(numbers, cycle(outcomes), strict=False))
-        self.both(lambda: lease[0].close(running), lambda: lease[1].close(running))
+        then = (lambda closed: new) if new else None
+        self.both(lambda: lease[0].close(running, then), lambda: lease[1].close(running, then))
 
     @rule(
         lease=leases,
