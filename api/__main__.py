@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_network
-from socket import socket
+from socket import AF_INET, AF_INET6, create_server, socket
 
 import structlog
 import uvicorn
@@ -39,8 +39,9 @@ def main() -> None:
     try:
         settings = read_settings()
         configure(settings.log_format)
+        listening = bound(options.host, options.port)
         app = configured(options.host)
-    except (SpecError, DatabaseError) as error:
+    except (SpecError, DatabaseError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT if isinstance(error, SpecError) else FAILED)
     logging.getLogger("uvicorn.access").addFilter(without_secrets)
@@ -53,7 +54,7 @@ def main() -> None:
         timeout_graceful_shutdown=LAST_ANSWERS,
     )
     with suppress(KeyboardInterrupt):
-        Server(config).run()
+        Server(config).run(sockets=[listening])
 
 
 class Server(uvicorn.Server):
@@ -64,6 +65,14 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         structlog.get_logger().info(f"ready: http://{host}:{self.config.port}/docs")
+
+
+def bound(host: str, port: int) -> socket:
+    """The socket to listen on. Raises `OSError` where it cannot be had."""
+    try:
+        return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET)
+    except OSError as error:
+        raise OSError(f"cannot listen: {error.strerror}; --host and --port choose another address") from None
 
 
 def configured(host: str) -> FastAPI:

@@ -43,6 +43,7 @@ def configure(style: Style) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # says of each that it is there
 
 
 def _last(style: Style) -> list[Processor]:

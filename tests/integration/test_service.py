@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -110,6 +112,16 @@ def test_a_job_over_http_from_document_to_front(server: httpx.Client) -> None:
     assert refused.status_code == 422
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["faults"][0]["path"] == "objectives.0.metric"
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        serve = ["serve", "--port", str(port), "--executor", "inline"]
+        process = start(serve, f"sqlite:///{tmp_path}/nas.db", tmp_path)
+        assert process.wait(60) == 1
+    (said,) = [line for line in (tmp_path / "out.log").read_text().splitlines() if "error" in line]
+    assert re.match(rf"error: cannot listen: .*{port}.*--port", said)
 
 
 @pytest.mark.timeout(300)
