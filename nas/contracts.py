@@ -41,7 +41,6 @@ __all__ = [
     "Stale",
     "Store",
     "Submitter",
-    "Then",
     "TokenReused",
     "TrialFilter",
     "WorkersAway",
@@ -109,10 +108,6 @@ class Executor(Protocol):
         ...
 
 
-Then: TypeAlias = Callable[[Sequence[Trial]], Sequence[Proposal]]
-"""What to open next, once these trials are closed."""
-
-
 class LeaseLost(Exception):
     """The right to write this job's trials has gone to another runner."""
 
@@ -136,14 +131,14 @@ class Lease(Protocol):
         """New trials for proposals; PENDING trials are started again. All come back RUNNING."""
         ...
 
-    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Then | None = None) -> Sequence[Trial]:
-        """Write outcomes, in the order given, and open what `then` proposes, all by one write.
+    def preview(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
+        """The trials as `close` would write them now; writes nothing."""
+        ...
 
-        Returns the trials of the outcomes (one whose worker was lost is PENDING), followed by the new ones.
+    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Sequence[Proposal] = ()) -> Sequence[Trial]:
+        """Write outcomes, in the order given, and by the same write open new trials for the proposals `then`.
 
-        Args:
-            outcomes: by the numbers of their trials.
-            then: told the trials as they will stand; nothing is written before it answers.
+        A trial whose worker was lost comes back PENDING. The new trials come last.
         """
         ...
 

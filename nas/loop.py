@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeAlias
 
 from nas import initial
@@ -17,7 +16,8 @@ from search_spaces import Space
 WAIT = 0.5
 """Seconds to wait for an outcome before looking at the job again."""
 BRIEF = 0.1
-"""An evaluation of so many seconds is sooner done again than its outcome is written by itself."""
+"""An evaluation of so many seconds is sooner done again than its outcome is written by itself: where the searcher
+answers as fast, one write closes a trial and opens the next."""
 
 Observe: TypeAlias = Callable[[Sequence[Trial]], None]
 """Told of every trial that was opened or closed, to show progress."""
@@ -71,6 +71,11 @@ def search(
         for trial in opened:
             executor.submit(trial)
 
+    def free() -> int:
+        seen = current()
+        as_before = seen.state is JobState.RUNNING and seen.spec.budget == budget and not draining()
+        return run.room(budget, executor.in_flight) if as_before and not run.ending(seen) else 0
+
     while True:
         if job.state is not JobState.RUNNING:
             executor.cancel()
@@ -95,8 +100,8 @@ def search(
                 return replace(run.finished(budget), revision=job.revision)
             continue
         outcomes = list(executor.outcomes(WAIT))
-        if outcomes and run.brief(outcomes) and not draining():
-            trials = lease.close(outcomes, partial(run.followers, job, executor.in_flight))
+        if outcomes and run.brief(outcomes):
+            trials = lease.close(outcomes, _followers(lease, outcomes, run, free))
             observe(trials[: len(outcomes)])
             start(trials[len(outcomes) :])
         elif outcomes:
@@ -104,6 +109,19 @@ def search(
             run.told(closed)
             observe(closed)
         job = current()
+
+
+def _followers(
+    lease: Lease, outcomes: Sequence[tuple[int, Outcome]], run: _Run, free: Callable[[], int]
+) -> Sequence[Proposal]:
+    """What to open by the write that closes these trials; `run` takes them in as they will stand then."""
+    try:
+        run.told(lease.preview(outcomes))
+        work = run.proposed(free())
+        return work if free() else ()  # asking took its time
+    except Exception:
+        lease.close(outcomes)  # what was measured stays, whatever becomes of the search
+        raise
 
 
 class _Run:
@@ -115,6 +133,7 @@ class _Run:
         self._taken_over = {t.architecture.key for t in known if t.taken_over}
         self._pending: dict[int, Trial] = {}
         self._started: dict[int, float] = {}
+        self._thought = 0.0
         self._count = 0
         self._keys: set[str] = set()
         self._failed = self._measured = self._measured_here = self._feasible = 0
@@ -148,23 +167,21 @@ class _Run:
 
     def next(self, n: int) -> Sequence[Proposal | Trial]:
         """What to start: trials that wait, else those that the document begins with, else what is asked."""
-        return [self._pending[number] for number in sorted(self._pending)][:n] or self._new(n)
+        return [self._pending[number] for number in sorted(self._pending)][:n] or self.proposed(n)
+
+    def proposed(self, n: int) -> Sequence[Proposal]:
+        """At most `n` new trials; none before those that wait were started."""
+        if self._pending or not n:
+            return ()
+        before = time.monotonic()
+        work = self._new(n)
+        self._thought = time.monotonic() - before
+        return work
 
     def brief(self, outcomes: Sequence[tuple[int, Outcome]]) -> bool:
-        """Whether all of these trials were started just now."""
+        """Whether these trials, and what was asked for last, took next to no time."""
         since = time.monotonic() - BRIEF
-        return all(self._started.get(number, since) > since for number, _ in outcomes)
-
-    def followers(self, job: Job, in_flight: int, closed: Sequence[Trial]) -> Sequence[Proposal]:
-        """Take in trials as they will be closed; what may be opened by the same write."""
-        self.told(closed)
-        room = self.room(job.spec.budget, in_flight)
-        if self._pending or not room or self.ending(job):
-            return ()
-        try:
-            return self._new(room)
-        except Exception:  # asked again, it comes again, and then what was measured is written
-            return ()
+        return self._thought < BRIEF and all(self._started.get(n, since) > since for n, _ in outcomes)
 
     def _new(self, n: int) -> Sequence[Proposal]:
         place = self._count - self._begun_with

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from nas.contracts import Lease, LeaseLost, Then
+from nas.contracts import Lease, LeaseLost
 from nas.job import Job, JobState
 from nas.journal import Journal
 from nas.storage.errors import DatabaseError
@@ -62,31 +62,29 @@ class EnduringLease:
         return trials
 
     def open(self, work: Sequence[Proposal | Trial]) -> Sequence[Trial]:
-        """See `nas.contracts.Lease`."""
+        """See `nas.contracts.Lease`; there must be work."""
         new = iter(range(self._count, self._count + len(work)))
         numbers = [item.number if isinstance(item, Trial) else next(new) for item in work]
         opened = self._write(
             lambda: self._lease.open(work), numbers, lambda trial: trial.state is TrialState.RUNNING
         )
-        self._count = max([self._count, *(n + 1 for n in numbers)])
+        self._count = max(self._count, *(n + 1 for n in numbers))
         return opened
 
-    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Then | None = None) -> Sequence[Trial]:
-        """See `nas.contracts.Lease`; the trials must be RUNNING. `then` is asked once, however often one tries."""
-        numbers = [number for number, _ in outcomes]
-        proposed: list[Sequence[Proposal]] = []
+    def preview(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
+        """See `nas.contracts.Lease`."""
+        return self._lease.preview(outcomes)
 
-        def once(closed: Sequence[Trial]) -> Sequence[Proposal]:
-            if not proposed:
-                proposed.append(then(closed) if then else ())
-                numbers.extend(range(self._count, self._count + len(proposed[0])))
-            return proposed[0]
-
-        closed = self._write(
-            lambda: self._lease.close(outcomes, once), numbers, lambda trial: trial.state is not TrialState.RUNNING
+    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Sequence[Proposal] = ()) -> Sequence[Trial]:
+        """See `nas.contracts.Lease`; there must be outcomes, of trials that are RUNNING."""
+        new = range(self._count, self._count + len(then))
+        trials = self._write(
+            lambda: self._lease.close(outcomes, then),
+            [*(number for number, _ in outcomes), *new],
+            lambda trial: trial.state is not TrialState.RUNNING,
         )
-        self._count = max([self._count, *(n + 1 for n in numbers)])
-        return closed
+        self._count = new.stop
+        return trials
 
     def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:
         """See `nas.contracts.Lease`. A lease that is gone after an error was given back by the very call.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from nas.contracts import LeaseLost, Then
+from nas.contracts import LeaseLost
 from nas.job import Job, JobState
 from nas.storage import queries
 from nas.storage.ledger import Ledger, after_release, storable, traces_of
@@ -67,19 +67,22 @@ class SqlLease:
             self._write(trials, self._names, new=new, changed=again)
             return trials
 
-    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Then | None = None) -> Sequence[Trial]:
-        """Write outcomes, in the order given, and open what `then` proposes; see `nas.contracts.Lease`."""
-        with self._doubting():
-            with self._lock:
-                closed = self._planned(lambda: self._ledger.close(outcomes, time.time()))
-            work = then(closed) if then else ()  # it may take its time, and the heartbeat must not wait for it
-            with self._lock:
-                opened = self._ledger.open(work, time.time())
-                names = self._names.grown(t.metrics for t in closed)
-                trials = closed + opened
-                self._write(trials, names, new=opened, changed=closed, traces=traces_of(outcomes))
-                self._names = names
-                return trials
+    def preview(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
+        """The trials as `close` would write them now; writes nothing."""
+        with self._lock:
+            return self._ledger.close(outcomes, time.time())
+
+    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Sequence[Proposal] = ()) -> Sequence[Trial]:
+        """Write outcomes, in the order given, and open trials for `then`; see `nas.contracts.Lease`."""
+        with self._lock, self._doubting():
+            at = time.time()
+            closed = self._planned(lambda: self._ledger.close(outcomes, at))
+            opened = self._ledger.open(then, at)
+            names = self._names.grown(t.metrics for t in closed)
+            trials = closed + opened
+            self._write(trials, names, new=opened, changed=closed, traces=traces_of(outcomes))
+            self._names = names
+            return trials
 
     def release(self, state: JobState, reason: str | None = None, revision: int | None = None) -> JobState:
         """Give the right back, or keep it after an edit; see `nas.contracts.Lease`."""

@@ -19,7 +19,6 @@ from nas.contracts import (
     Measurements,
     Request,
     Submitter,
-    Then,
     TrialFilter,
 )
 from nas.job import Job, JobSpec, JobState, requested
@@ -267,13 +266,16 @@ class MemoryLease:
             record.keep(trials)
             return trials
 
-    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Then | None = None) -> Sequence[Trial]:
-        """Write outcomes, in the order given, and open what `then` proposes; see `nas.contracts.Lease`."""
+    def preview(self, outcomes: Sequence[tuple[int, Outcome]]) -> Sequence[Trial]:
+        """The trials as `close` would write them now; writes nothing."""
+        with self._lock:
+            return self._record.ledger.close(outcomes, time.time())
+
+    def close(self, outcomes: Sequence[tuple[int, Outcome]], then: Sequence[Proposal] = ()) -> Sequence[Trial]:
+        """Write outcomes, in the order given, and open trials for `then`; see `nas.contracts.Lease`."""
         with self._writing() as record:
-            closed = record.ledger.close(outcomes, time.time())
-        work = then(closed) if then else ()  # it may take its time, and nobody else must wait for it
-        with self._writing() as record:
-            trials = closed + record.ledger.open(work, time.time())
+            at = time.time()
+            trials = record.ledger.close(outcomes, at) + record.ledger.open(then, at)
             record.keep(trials)
             record.traces |= traces_of(outcomes)
             return trials

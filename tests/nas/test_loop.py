@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from nas import loop
 from nas.contracts import LeaseLost, Store
@@ -207,3 +209,85 @@ def test_a_runner_that_lost_its_lease_is_refused(store: Any) -> None:
     with pytest.raises(LeaseLost):
         run(slow_runner, "inline", study=study_of(spec("random"), evaluator=evaluate))
     assert store.trials(job_id) == []
+
+
+# One write for both: what was measured is written before anything that takes its time
+
+
+class Watched:
+    """A searcher that passes everything on; `before` is called before each question but the first."""
+
+    def __init__(self, searcher: Any, before: Callable[[], None]) -> None:
+        self._searcher, self._before, self._asked = searcher, before, 0
+
+    def ask(self, n: int) -> Any:
+        self._asked += 1
+        if self._asked > 1:
+            self._before()
+        return self._searcher.ask(n)
+
+    def tell(self, trials: Any) -> None:
+        self._searcher.tell(trials)
+
+
+def watched(document: JobSpec, before: Callable[[], None], evaluator: Any = evaluate) -> Any:
+    study = study_of(document, evaluator=evaluator)
+    return replace(study, searcher=Watched(study.searcher, before))
+
+
+def test_brief_evaluations_are_closed_by_the_write_that_opens_the_next(store: Any, brief: float) -> None:
+    document = spec("random", trials=5, initial=[])
+    job_id = store.submit(document).id
+    counts: list[Any] = []
+
+    def look() -> None:
+        counts.append({state: n for state, n in store.job(job_id).counts.items() if n})
+
+    run(store.claim(job_id), "inline", study=watched(document, look))
+    left = {TrialState.RUNNING: 1} if brief else {}
+    done = [{TrialState.SUCCEEDED: n} if n else {} for n in range(5)]
+    want = [{**done[n], **left} if brief else done[n + 1] for n in range(4)]
+    assert counts[:4] == want
+
+
+def test_a_searcher_that_fails_costs_nothing_that_was_measured(store: Any, brief: float) -> None:
+    document = spec("random", trials=5, initial=[])
+    job_id = store.submit(document).id
+
+    def broken() -> None:
+        raise ArithmeticError("no such number")
+
+    with capture_logs():
+        ending = run(store.claim(job_id), "inline", study=watched(document, broken))
+    assert ending.reason == "internal error: ArithmeticError: no such number"
+    assert [t.state for t in store.trials(job_id)] == [TrialState.SUCCEEDED]
+
+
+def test_a_job_that_is_over_while_the_searcher_thinks_opens_nothing_more(store: Any, brief: float) -> None:
+    document = spec("random", trials=5, initial=[])
+    document = document.model_copy(update={"budget": document.budget.model_copy(update={"max_duration": 0.3})})
+    job_id = store.submit(document).id
+    ending = run(store.claim(job_id), "inline", study=watched(document, lambda: time.sleep(0.4)))
+    assert ending.reason == "max_duration of 0.3 s is spent"
+    assert TrialState.CANCELLED not in {t.state for t in store.trials(job_id)}
+
+
+@pytest.mark.parametrize(("to_answer", "to_measure"), [(1.1, 0.0), (0.0, 1.1)])
+def test_where_searcher_or_evaluator_takes_its_time_an_outcome_is_written_by_itself(
+    store: Any, to_answer: float, to_measure: float
+) -> None:
+    document = spec("random", trials=4, initial=[])
+    job_id = store.submit(document).id
+    running = []
+
+    def look() -> None:
+        running.append(store.job(job_id).counts.get(TrialState.RUNNING, 0))
+        time.sleep(loop.BRIEF * to_answer)
+
+    def measured(arch: Architecture) -> dict[str, float]:
+        time.sleep(loop.BRIEF * to_measure)
+        return evaluate(arch)
+
+    run(store.claim(job_id), "inline", study=watched(document, look, measured))
+    assert running[1:] == [0] * len(running[1:])
+    assert len(running) >= 3

@@ -128,8 +128,8 @@ class StoresAgree(RuleBasedStateMachine):
     def close_what_runs(self, lease: Any, outcomes: Any, new: Any) -> None:
         numbers = [t.number for t in lease[0].trials() if t.state == "RUNNING"]
         running = list(zip(numbers, cycle(outcomes), strict=False))
-        then = (lambda closed: new) if new else None
-        self.both(lambda: lease[0].close(running, then), lambda: lease[1].close(running, then))
+        self.both(lambda: lease[0].preview(running), lambda: lease[1].preview(running))
+        self.both(lambda: lease[0].close(running, new), lambda: lease[1].close(running, new))
 
     @rule(
         lease=leases,
