@@ -39,7 +39,7 @@ def main() -> None:
     try:
         settings = read_settings()
         configure(settings.log_format)
-        listening = bound(options.host, options.port)
+        check_free(options.host, options.port)
         app = configured(options.host)
     except (SpecError, DatabaseError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,7 +54,7 @@ def main() -> None:
         timeout_graceful_shutdown=LAST_ANSWERS,
     )
     with suppress(KeyboardInterrupt):
-        Server(config).run(sockets=[listening])
+        Server(config).run()
 
 
 class Server(uvicorn.Server):
@@ -67,10 +67,13 @@ class Server(uvicorn.Server):
         structlog.get_logger().info(f"ready: http://{host}:{self.config.port}/docs")
 
 
-def bound(host: str, port: int) -> socket:
-    """The socket to listen on. Raises `OSError` where it cannot be had."""
+def check_free(host: str, port: int) -> None:
+    """Raises `OSError` where the address cannot be listened on.
+
+    The server binds it anew: its event loop sends small answers at once on sockets that it has made itself only.
+    """
     try:
-        return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET)
+        create_server((host, port), family=AF_INET6 if ":" in host else AF_INET).close()
     except OSError as error:
         raise OSError(f"cannot listen: {error.strerror}; --host and --port choose another address") from None
 
