@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from search_spaces.feature import Count, Feature, Ints, Mask, both, negated, simplified
+from search_spaces.feature import Count, Feature, Mask, at_least, both, negated, simplified, where
 from search_spaces.network import Network, renamed
 from search_spaces.operations import (
     Activation,
@@ -85,14 +86,20 @@ class Memory(Network):
 
     def peak_bytes(self) -> NDArray[np.int64]:
         """The greatest sum of buffers alive at one moment, shape (n,)."""
-        change = np.zeros((self._time + 2, self._n), dtype=np.int64)
+        change: list[Count] = [0] * (self._time + 2)
+        freed = np.zeros((self._time + 2, self._n), dtype=np.int64)
         networks = np.arange(self._n)
         for buffer in self._buffers:
-            bits = np.where(buffer.bits > 0, buffer.bits, FLOAT_BITS)
-            size = -(-buffer.entries * bits // 8)
-            change[buffer.born] += size
-            change[buffer.last + 1, networks] -= size
-        peak: NDArray[np.int64] = change.cumsum(axis=0).max(axis=0)
+            size = -(-buffer.entries * where(buffer.bits > 0, buffer.bits, FLOAT_BITS) // 8)
+            change[buffer.born] = change[buffer.born] + size
+            if isinstance(buffer.last, int):
+                change[buffer.last + 1] = change[buffer.last + 1] - size
+            else:
+                freed[buffer.last + 1, networks] += size
+        if all(isinstance(c, int) for c in change) and not freed.any():
+            return np.full(self._n, max(accumulate(change)))
+        alive = np.stack([np.broadcast_to(c, self._n) for c in change]) - freed
+        peak: NDArray[np.int64] = alive.cumsum(axis=0).max(axis=0)
         return peak
 
     def _run(self, operation: Operation, inputs: tuple[Feature, ...], bits: Count) -> Feature:
@@ -108,9 +115,8 @@ class Memory(Network):
         return self._write(y)
 
     def _write(self, y: Feature) -> Feature:
-        entries, last, bits = np.empty((3, self._n), dtype=np.int64)
-        entries[:], last[:], bits[:] = y.numel * self.there, self._time, 0
-        self._buffers.append(Buffer(self._time, entries, last, bits))
+        entries = y.numel if self.there is True else y.numel * self.there
+        self._buffers.append(Buffer(self._time, entries, self._time))
         return renamed(y, ((len(self._buffers) - 1, True),))
 
     def _read(self, x: Feature, bits: Count) -> None:
@@ -118,21 +124,30 @@ class Memory(Network):
         for number, mask in x.node or ():
             held = simplified(both(mask, self.there))
             if held is not False:
-                buffer = self._buffers[number]
-                np.copyto(buffer.last, self._time, where=held)
-                np.maximum(buffer.bits, bits, out=buffer.bits, where=held)
+                self._buffers[number].read(self._time, bits, held)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Buffer:
-    """Memory that one operation writes; arrays of shape (n,) are filled in while the walk goes on."""
+    """Memory that one operation writes, as far as the walk has come."""
 
     born: int
-    entries: Ints
-    last: Ints
+    entries: Count
+    last: Count
     """When it is read for the last time."""
-    bits: Ints
+    bits: Count = 0
     """The widest at which it is read; 0 where nothing reads it."""
+
+    def read(self, time: int, bits: Count, held: Mask) -> None:
+        """Note a read at `time`, in networks where the mask holds; arrays, which are its own, change in place."""
+        if isinstance(self.last, int):
+            self.last = where(held, time, self.last)
+        else:
+            np.copyto(self.last, time, where=held)
+        if isinstance(self.bits, int):
+            self.bits = at_least(self.bits, bits if held is True else bits * held)
+        else:
+            np.maximum(self.bits, bits, out=self.bits, where=held)
 
 
 def _merged(held: list[tuple[int, Mask]]) -> Holders:
