@@ -7,7 +7,8 @@ computes at the speed of floating point, or of whole numbers:
   merges with the layer into a kernel on whole numbers. Those for signed weights saturate in 16 bits on processors
   without VNNI, where the sum of two products ``255 * 127`` does not fit; those for unsigned ones never do, so
   codes become unsigned, around 128. Codes of fewer than 8 bits are multiplied to fill the byte: the runtime rounds
-  biases to multiples of both scales, and the finer the weight's, the less that changes.
+  biases to multiples of both scales, and the finer the weight's, the less that changes. Where it changes more than
+  next to nothing all the same, the layer stays in floating point.
 - All others end in ``(code - zero) * scale`` in floating point: the runtime never folds a `DequantizeLinear`, so
   it would be done again for every example. Their inputs end in a product, too: after a `DequantizeLinear`, the
   runtime takes the liberty of rounding weights in floating point to 8 bits.
@@ -20,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
-from torch import nn
+from torch import Tensor, nn
 
 from nas.deploy.sheet import Page, Part
 from nas.evaluators.quantize import Grid, by_channel
@@ -34,6 +36,8 @@ UNSIGNED = {4: TensorProto.UINT4, 8: TensorProto.UINT8, 16: TensorProto.UINT16}
 FLOAT = Bits(FLOAT_BITS, FLOAT_BITS)
 MIDDLE = 128
 """Of unsigned bytes."""
+FINELY = 1 / 64
+"""Of the finest step of activations in the network: so far may a kernel on whole numbers move a bias."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,23 @@ class PackedWeights:
         small = not isinstance(scheme.kind, Floats) and not (
             isinstance(scheme.kind, Whole) and scheme.kind.bits > 8
         )
-        weight = by_channel(self.model.get_submodule(name))
-        return grid is not None and grid.bits == 8 and small and per_row(scheme.blocks, weight.shape) <= 1
+        weight = by_channel(self.model.get_submodule(name)).detach().cpu().numpy()
+        fits = grid is not None and grid.bits == 8 and small and per_row(scheme.blocks, weight.shape) <= 1
+        return fits and self._rounds_biases_finely(name, scheme, weight)
+
+    def _rounds_biases_finely(self, name: str, scheme: Scheme, weight: NDArray[np.float32]) -> bool:
+        """Whether the kernel's own rounding of biases is next to nothing beside that of activations.
+
+        It is not where some channel's weights are huge, as they are after the folding of a batch norm that saw
+        almost no variance.
+        """
+        bias: Tensor | None = getattr(self.model.get_submodule(name), "bias", None)
+        if bias is None:
+            return True
+        scales = np.frombuffer(scheme.pack(scheme.encode(weight)).scales, "<f4")
+        steps = self.grids[name].scale * scales.astype(np.float64) / _wider(scheme)
+        moved = np.abs(np.remainder(bias.detach().cpu().numpy() / steps + 0.5, 1) - 0.5) * steps
+        return bool(moved.max() <= FINELY * min(grid.scale for grid in self.grids.values()))
 
 
 @dataclass(frozen=True)
@@ -94,7 +113,7 @@ class Stored:
         """For kernels on integers."""
         part, kind = self.part, self.scheme.kind
         blocks = self.shape[: per_row(self.scheme.blocks, self.shape)]
-        wider = 2 ** (8 - kind.bits) if isinstance(kind, Whole) else 64
+        wider = _wider(self.scheme)
         scales = part.tensor((np.frombuffer(self.packed.scales, "<f4") / np.float32(wider)).reshape(blocks))
         if kind.zero_bits:
             codes, *zeros = (self._bytes(x, wider, 0) for x in (self._codes(self.shape), *self._zeros(blocks)))
@@ -177,6 +196,11 @@ class Stored:
         first, last, step, size = (part.tensor(np.array(n)) for n in (0, row, 1, self.scheme.blocks.size))
         block = part.node("Div", part.node("Range", first, last, step), size)
         return part.node("Gather", values, block, axis=1)
+
+
+def _wider(scheme: Scheme) -> int:
+    """By how much codes are multiplied to fill a byte."""
+    return int(2 ** (8 - scheme.kind.bits)) if isinstance(scheme.kind, Whole) else 64
 
 
 def per_row(blocks: Blocks, shape: Sequence[int]) -> int:

@@ -204,3 +204,25 @@ def test_what_has_no_form_is_named() -> None:
     model = fx.symbolic_trace(Odd())
     with pytest.raises(TypeError, match="softsign: Softsign has no form in ONNX here"):
         onnx_file(Quantized(model, {}, {}), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize(("bias", "kernels"), [(0.0, 3), (0.71, 2)])
+def test_a_bias_that_the_runtime_would_move_stays_in_floating_point(
+    bias: float,
+    kernels: int,
+    small: tuple[fx.GraphModule, dict[str, Bits], torch.Tensor],
+    tmp_path: Path,
+) -> None:
+    """Kernels on whole numbers round biases to multiples of both scales, which huge weights make coarse."""
+    model, policy, x = small
+    model = folded(model)
+    conv = model.get_submodule("stages.0.0.depthwise")
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    with torch.no_grad():
+        conv.weight[0] *= 1000
+        conv.bias[0] = bias
+    network = quantized(model, dict.fromkeys(policy, Bits(8, 8)), [x])
+    assert apart(logits(onnx_file(network, x), x, tmp_path / "o"), network.simulated(), x) < ROUNDED
+    used = [node.op_type for node in onnx.load(tmp_path / "o").graph.node]
+    assert used.count("QLinearConv") == kernels
