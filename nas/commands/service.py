@@ -41,10 +41,8 @@ def serve(
     """Serve the HTTP API and run jobs on this machine: two processes, watched by this one."""
     from nas.access import takes_keys
     from nas.logs import configure
-    from nas.settings import open_configured_store, read_settings, unknown_variables
+    from nas.settings import open_configured_store, read_settings
 
-    for remark in unknown_variables():
-        say(f"warning: {remark}")
     with faults_told():
         settings = read_settings()
         configure(settings.log_format)
